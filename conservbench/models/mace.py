@@ -1,0 +1,275 @@
+"""Two-headed MACE: the energy of mace-torch's ScaleShiftMACE and an equivariant vector read-out for direct forces.
+
+One forward pass gives the energy, the direct forces, or both; the gradient forces come from the energy by one reverse
+pass. MACE: Batatia et al., NeurIPS 2022, arXiv 2206.07697. Two heads on one trunk: Bigi, Langer and Ceriotti, arXiv
+2412.11569.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conservbench.models.base import Prediction, UnsupportedError, check_support, gradient_of_energy
+from conservbench.neighbors import Pairs, VerletList
+from conservbench.scheme import CHANNELS, Channel
+from conservbench.state import State
+
+if TYPE_CHECKING:
+    from conservbench.cards import ModelCard
+    from conservbench.systems import System
+
+# e3nn compiles its products with TorchScript, whose profiling executor rewrites a graph during its first calls: results
+# then depend on how often a network was called, and checkpointed gradients are wrong until the third call.
+torch._C._jit_set_profiling_executor(False)
+# e3nn 0.4.4 reads a table of constants with torch.load, which holds slices.
+torch.serialization.add_safe_globals([slice])
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Everything that fixes the shape of a network and is not a weight.
+
+    Attributes:
+        elements: atomic numbers it knows, ascending.
+        cutoff: Å.
+        channels: multiplicity of each hidden irrep (``channels``x0e + ``channels``x1o).
+        max_ell: highest spherical harmonic of an edge.
+        correlation: order of the product basis.
+        radial_mlp: widths of the hidden layers of the radial network.
+        n_bessel: radial basis functions.
+        envelope: power of the polynomial cutoff function.
+        direct_hidden: multiplicity of the gated layer of the vector read-out.
+        mean_neighbors: average number of neighbours in the training set.
+        atomic_energies: eV, one an element.
+        energy_scale: eV, scale of the interaction energy.
+        energy_shift: eV/atom, shift of the interaction energy.
+        force_scale: eV/Å, scale of the direct forces.
+    """
+
+    elements: tuple[int, ...]
+    cutoff: float
+    channels: int
+    max_ell: int
+    correlation: int
+    radial_mlp: tuple[int, ...]
+    n_bessel: int
+    envelope: int
+    direct_hidden: int
+    mean_neighbors: float
+    atomic_energies: tuple[float, ...]
+    energy_scale: float
+    energy_shift: float
+    force_scale: float
+
+    @classmethod
+    def from_toml(cls, text: str) -> NetworkSettings:
+        """Read what :meth:`to_toml` wrote.
+
+        Raises:
+            ValueError: a key is missing or not known.
+        """
+        table = tomllib.loads(text)
+        names = {field.name for field in fields(cls)}
+        if set(table) != names:
+            odd = ", ".join(sorted(set(table) ^ names))
+            raise ValueError(f"network settings do not match this version of the network: {odd}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+
+    def to_toml(self) -> str:
+        """TOML text of the settings."""
+        lines = []
+        for key, value in asdict(self).items():
+            shown = "[" + ", ".join(map(repr, value)) + "]" if isinstance(value, tuple) else repr(value)
+            lines.append(f"{key} = {shown}")
+        return "\n".join(lines) + "\n"
+
+
+class DirectReadout(nn.Module):
+    """Equivariant vector read-out of the node features: a gated linear layer, then a linear one to a vector.
+
+    The net force of each system is removed, so that momentum is conserved.
+    """
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        from e3nn import nn as e3nn_nn
+        from e3nn import o3
+
+        width = settings.direct_hidden
+        scalars, gates, gated = (o3.Irreps(f"{width}x{irrep}") for irrep in ("0e", "0e", "1o"))
+        silu = torch.nn.functional.silu
+        features = o3.Irreps(f"{settings.channels}x0e + {settings.channels}x1o")
+        # node features of both layers, in mace's order, and products of the gated vectors with the scalars
+        self.gate = e3nn_nn.Gate(scalars, [silu], gates, [torch.sigmoid], gated)
+        self.mix = o3.Linear(features + features, self.gate.irreps_in)
+        self.project = o3.Linear(self.gate.irreps_out, o3.Irreps("1x1o"))
+        self.register_buffer("scale", torch.tensor(settings.force_scale, dtype=torch.get_default_dtype()))
+
+    def forward(self, features: Tensor, state: State) -> Tensor:
+        """(n_atoms, 3) forces in eV/Å of node features (n_atoms, 8 channels)."""
+        raw = self.project(self.gate(self.mix(features))) * self.scale
+        counts = state.counts.to(raw.dtype)
+        return raw - (state.sum(raw) / counts[:, None])[state.system]
+
+
+class TwoHeadedMACE(nn.Module):
+    """ScaleShiftMACE that keeps the vectors of its last layer, and a :class:`DirectReadout` of them."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        from e3nn import o3
+        from mace.modules.blocks import RealAgnosticResidualInteractionBlock
+        from mace.modules.models import ScaleShiftMACE
+
+        self.settings = settings
+        hidden = o3.Irreps(f"{settings.channels}x0e + {settings.channels}x1o")
+        self.trunk = ScaleShiftMACE(
+            atomic_inter_scale=settings.energy_scale,
+            atomic_inter_shift=settings.energy_shift,
+            r_max=settings.cutoff,
+            num_bessel=settings.n_bessel,
+            num_polynomial_cutoff=settings.envelope,
+            max_ell=settings.max_ell,
+            interaction_cls=RealAgnosticResidualInteractionBlock,
+            interaction_cls_first=RealAgnosticResidualInteractionBlock,
+            num_interactions=2,
+            num_elements=len(settings.elements),
+            hidden_irreps=hidden,
+            MLP_irreps=o3.Irreps("16x0e"),
+            atomic_energies=np.array(settings.atomic_energies),
+            avg_num_neighbors=settings.mean_neighbors,
+            atomic_numbers=list(settings.elements),
+            correlation=settings.correlation,
+            gate=torch.nn.functional.silu,
+            radial_MLP=list(settings.radial_mlp),
+            keep_last_layer_irreps=True,
+        )
+        self.direct = DirectReadout(settings)
+        lookup = torch.full((max(settings.elements) + 1,), -1, dtype=torch.long)
+        lookup[list(settings.elements)] = torch.arange(len(settings.elements))
+        self.register_buffer("species", lookup, persistent=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights."""
+        return self.direct.scale.dtype
+
+    def forward(self, state: State, pairs: Pairs, positions: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Energy (n_systems,) and node features, in the network's dtype.
+
+        Args:
+            state: composition of the batch; its own positions and cell are not read.
+            pairs: neighbours within the cutoff.
+            positions: (n_atoms, 3), float64.
+            cell: (n_systems, 3, 3), float64.
+        """
+        dtype = self.dtype
+        # differences are taken in float64: rounding then does not grow with the distance from the origin
+        vectors = pairs.vectors(positions, cell, state.system).to(dtype)
+        # mace rebuilds vectors as positions[j] - positions[i] + shifts: zero positions leave ours as they are
+        n_atoms = state.n_atoms
+        species = torch.nn.functional.one_hot(self.species[state.numbers], len(self.settings.elements)).to(dtype)
+        data = {
+            "positions": vectors.new_zeros((n_atoms, 3)),
+            "edge_index": torch.stack((pairs.first, pairs.second)),
+            "shifts": vectors,
+            "unit_shifts": pairs.shift.to(dtype),
+            "node_attrs": species,
+            "batch": state.system,
+            "ptr": torch.nn.functional.pad(torch.cumsum(state.counts, 0), (1, 0)),
+            "cell": cell.to(dtype),
+        }
+        out = self.trunk(data, compute_force=False)
+        return out["energy"], out["node_feats"]
+
+
+class MACEModel:
+    """A :class:`TwoHeadedMACE` behind the suite's interface (see :class:`conservbench.models.base.Model`)."""
+
+    differentiable = True
+    labelled = False
+
+    def __init__(self, network: TwoHeadedMACE, *, channels: tuple[Channel, ...] = CHANNELS, skin: float = 0.5) -> None:
+        self.network = network
+        self.channels = channels
+        self.elements = frozenset(network.settings.elements)
+        self.neighbors = VerletList(network.settings.cutoff, skin)
+
+    def evaluate(
+        self, state: State, *, forces: Collection[Channel] = (), stress: bool = False, graph: bool = False
+    ) -> Prediction:
+        """See :meth:`conservbench.models.base.Model.evaluate`."""
+        check_support(self, state, forces)
+        pairs = self.neighbors(state)
+        features: list[Tensor] = []
+
+        def energy_of(positions: Tensor, cell: Tensor) -> Tensor:
+            energy, node_features = self.network(state, pairs, positions, cell)
+            features.append(node_features)
+            return energy.double()
+
+        energy, gradient, stresses = gradient_of_energy(
+            energy_of, state, forces="gradient" in forces, stress=stress, graph=graph
+        )
+        pulls: dict[Channel, Tensor] = {}
+        if gradient is not None:
+            pulls["gradient"] = gradient
+        if "direct" in forces:
+            with torch.set_grad_enabled(graph):
+                pulls["direct"] = self.network.direct(features[0], state).double()
+        return Prediction(energy, pulls, stresses)
+
+
+def save_checkpoint(network: TwoHeadedMACE, path: Path) -> None:
+    """Write weights and settings to one safetensors file (settings as TOML in its header)."""
+    from safetensors.torch import save_file
+
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    save_file(weights, path, metadata={"format": "conservbench-mace-1", "network": network.settings.to_toml()})
+
+
+def read_checkpoint(path: Path) -> TwoHeadedMACE:
+    """Read what :func:`save_checkpoint` wrote; nothing is unpickled.
+
+    Raises:
+        ValueError: the file is no checkpoint of this network.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file ({error})") from error
+    if metadata.get("format") != "conservbench-mace-1":
+        raise ValueError(f"{path}: not a conservbench MACE checkpoint")
+    network = TwoHeadedMACE(NetworkSettings.from_toml(metadata["network"]))
+    network.load_state_dict(weights)
+    return network
+
+
+def load(card: ModelCard, system: System, *, device: str = "cpu", dtype: str | None = None) -> MACEModel:
+    """Load the checkpoint a model card names (see :mod:`conservbench.plugins`).
+
+    Options of the card: ``heads``, the force channels its training covered (default: both).
+
+    Raises:
+        CardError: the card names no checkpoint, the file is missing or has another checksum, or an option is wrong.
+    """
+    from conservbench.cards import CardError, checkpoint_of, exact_keys
+
+    exact_keys(card.options, ("heads",), f"{card.path}: [options]")
+    heads = tuple(card.options.get("heads", CHANNELS))
+    if not heads or set(heads) - set(CHANNELS):
+        raise CardError(f"{card.path}: [options] heads: expected some of {', '.join(CHANNELS)}, got {list(heads)!r}")
+    network = read_checkpoint(checkpoint_of(card)).to(device=device, dtype=getattr(torch, dtype or card.dtype))
+    return MACEModel(network.requires_grad_(False), channels=heads)

@@ -1,0 +1,38 @@
+"""What a protocol is to the suite, and the findings its judge returns. No torch.
+
+A protocol is a package with three modules:
+
+* ``settings``: a frozen dataclass ``Settings``, the exact keys of the ``[settings]`` of its card;
+* ``measure``: ``measure(model, scheme, system, settings, report) -> xarray.Dataset``, slow, raw series with units;
+* ``judge``: ``judge(data) -> list[Finding]``, a pure function of the file, which imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from conservbench.outcome import Outcome
+from conservbench.statistics import Interval
+
+Report = Callable[[float], None]
+"""Told the fraction of a measurement that is done, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One metric of one cell.
+
+    Attributes:
+        metric: its key in the protocol card.
+        unit: of the interval.
+        interval: value and 95 % interval, or None where there is none.
+        outcome: how its measurement ended.
+        reason: why there is no interval, or what a reader must know of it.
+    """
+
+    metric: str
+    unit: str
+    interval: Interval | None
+    outcome: Outcome = Outcome.COMPLETED
+    reason: str = ""

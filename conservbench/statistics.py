@@ -1,0 +1,169 @@
+"""Intervals, slopes and extrapolations: every error bar of the suite is made here. No torch.
+
+Samples are replicas, or groups of probes: independent by construction. An interval is Student's t over them, so that
+correlation in time needs no model: it is inside each replica's own number, and the spread over replicas shows it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
+
+LEVEL = 0.95
+"""Confidence level of every interval of the suite."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95 % confidence interval.
+
+    Attributes:
+        value: the estimate.
+        low: lower end; minus infinity where nothing bounds it.
+        high: upper end; infinity where nothing bounds it.
+        n: independent samples behind it (replicas, snapshots, loops).
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def map(self, function: Callable[[float], float]) -> Interval:
+        """The interval of an increasing function of the value, which must also take infinities."""
+        return Interval(function(self.value), function(self.low), function(self.high), self.n)
+
+    def scaled(self, factor: float) -> Interval:
+        """The interval in another unit; ``factor`` is positive."""
+        return self.map(lambda value: value * factor)
+
+
+def mean_interval(samples: ArrayLike) -> Interval:
+    """Mean of independent samples with its Student-t interval.
+
+    Args:
+        samples: (n,); any that are not finite are left out.
+
+    Returns:
+        The mean over the finite samples; an infinite interval for a single one.
+
+    Raises:
+        ValueError: no sample is finite.
+    """
+    values = np.asarray(samples, dtype=float).ravel()
+    values = values[np.isfinite(values)]
+    n = len(values)
+    if n == 0:
+        raise ValueError("no finite sample")
+    mean = float(values.mean())
+    half = _half_width(float(values.std(ddof=1)) / math.sqrt(n), n) if n > 1 else math.inf
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def slopes(times: ArrayLike, series: ArrayLike) -> NDArray[np.float64]:
+    """Ordinary least-squares slope of each series.
+
+    Args:
+        times: (n_times,).
+        series: (..., n_times); a series with a value that is not finite gives NaN.
+
+    Returns:
+        (...,) slopes, in the unit of the series over the unit of the times.
+
+    Raises:
+        ValueError: fewer than two times.
+    """
+    t = np.asarray(times, dtype=float)
+    if len(t) < 2:
+        raise ValueError(f"a slope needs two times or more, got {len(t)}")
+    centred = t - t.mean()
+    return np.asarray(series, dtype=float) @ centred / (centred @ centred)
+
+
+def fluctuations(times: ArrayLike, series: ArrayLike) -> NDArray[np.float64]:
+    """Standard deviation of each series (..., n_times) about its own straight line: (...,)."""
+    t = np.asarray(times, dtype=float)
+    y = np.asarray(series, dtype=float)
+    if len(t) < 3:
+        raise ValueError(f"a fluctuation about a line needs three times or more, got {len(t)}")
+    line = y.mean(-1, keepdims=True) + slopes(t, y)[..., None] * (t - t.mean())
+    return np.sqrt(((y - line) ** 2).sum(-1) / (len(t) - 2))
+
+
+def slope_interval(times: ArrayLike, series: ArrayLike) -> Interval:
+    """Mean slope of independent replicas with its Student-t interval.
+
+    Each replica gives one least-squares slope; whatever correlates its samples in time widens the spread of the slopes
+    and thereby the interval.
+
+    Args:
+        times: (n_times,).
+        series: (n_replicas, n_times); replicas with a value that is not finite are left out.
+    """
+    return mean_interval(slopes(times, series))
+
+
+def ratio_interval(numerators: ArrayLike, denominators: ArrayLike) -> Interval:
+    """Ratio of two sums with its delete-one-group jackknife interval (Efron, The Jackknife, 1982).
+
+    Args:
+        numerators: (n_groups, ...), summed within each group.
+        denominators: the same shape.
+
+    Returns:
+        The bias-corrected ratio of the sums; an infinite interval for a single group.
+
+    Raises:
+        ValueError: no group, shapes that differ, or denominators that sum to zero.
+    """
+    top, bottom = (np.asarray(part, dtype=float) for part in (numerators, denominators))
+    if top.shape != bottom.shape or not len(top):
+        raise ValueError(f"numerators {top.shape} and denominators {bottom.shape} must be alike and not empty")
+    top, bottom = (part.reshape(len(part), -1).sum(1) for part in (top, bottom))
+    if not bottom.sum() > 0:
+        raise ValueError("the denominators sum to zero")
+    n = len(top)
+    ratio = float(top.sum() / bottom.sum())
+    if n == 1:
+        return Interval(ratio, -math.inf, math.inf, 1)
+    left_out = (top.sum() - top) / (bottom.sum() - bottom)
+    value = n * ratio - (n - 1) * float(left_out.mean())
+    error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
+    half = _half_width(error, n)
+    return Interval(value, value - half, value + half, n)
+
+
+def exponent_interval(x: ArrayLike, y: ArrayLike) -> Interval:
+    """Exponent p of y ~ x^p: the log-log slope of each replica, then their mean.
+
+    Args:
+        x: (n_x,), positive.
+        y: (n_replicas, n_x), positive; a replica with another value is left out.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return mean_interval(slopes(np.log(np.asarray(x, dtype=float)), np.log(np.asarray(y, dtype=float))))
+
+
+def limit_interval(x: ArrayLike, y: ArrayLike, power: float) -> Interval:
+    """Limit x -> 0 of y = limit + c x^power: each replica's least-squares intercept, then their mean.
+
+    Replicas that share their start between the values of x make the errors of y(x) alike, and the intercept of each
+    replica keeps what they share.
+
+    Args:
+        x: (n_x,).
+        y: (n_replicas, n_x); a replica with a value that is not finite is left out.
+        power: leading order in x.
+    """
+    scale = np.asarray(x, dtype=float) ** power
+    values = np.asarray(y, dtype=float)
+    return mean_interval(values.mean(-1) - slopes(scale, values) * scale.mean())
+
+
+def _half_width(error: float, n: int) -> float:
+    return float(stdtrit(n - 1, 0.5 + 0.5 * LEVEL)) * error

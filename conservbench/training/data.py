@@ -1,0 +1,132 @@
+"""Labelled data sets found by name: a local folder first, the public home otherwise, always with a checksum."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+DATA_VARIABLE = "CONSERVBENCH_DATA"
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a data set: its name in a local folder, its public address and its SHA-256."""
+
+    local: str
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """An entry of the catalogue."""
+
+    name: str
+    title: str
+    reader: str
+    units: str
+    license: str
+    home: str
+    doi: str
+    citation: str
+    files: Mapping[str, DataFile]
+
+
+@cache
+def catalogue() -> Mapping[str, DataSet]:
+    """All data sets by name."""
+    text = resources.files("conservbench.training").joinpath("catalogue.toml").read_text(encoding="utf-8")
+    entries = {}
+    for name, table in tomllib.loads(text).items():
+        files = {split: DataFile(**file) for split, file in table.pop("files").items()}
+        entries[name] = DataSet(name=name, files=files, **table)
+    return entries
+
+
+def find_data_set(name: str) -> DataSet:
+    """The catalogue's entry of that name.
+
+    Raises:
+        ValueError: no such entry; the message names the nearest.
+    """
+    entries = catalogue()
+    if name not in entries:
+        near = difflib.get_close_matches(name, entries, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no data set {name!r} (there are: {', '.join(entries)}){hint}")
+    return entries[name]
+
+
+def locate(data_set: DataSet, split: Split) -> Path:
+    """Path of a checked local copy of one file, downloaded if the local folder does not hold it.
+
+    Raises:
+        ValueError: the file in the local folder, or the download, does not have the catalogue's checksum.
+        OSError: it is not in the local folder and cannot be downloaded.
+    """
+    file = data_set.files[split]
+    folder = os.environ.get(DATA_VARIABLE)
+    if folder and (path := Path(folder) / file.local).is_file():
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != file.sha256:
+            raise ValueError(
+                f"{path}: wrong checksum {found[:12]}..., expected {file.sha256[:12]}..."
+            )
+        return path
+    import pooch
+
+    try:
+        return Path(
+            pooch.retrieve(
+                file.url,
+                known_hash=f"sha256:{file.sha256}",
+                fname=file.local,
+                path=pooch.os_cache("conservbench"),
+                progressbar=False,
+            )
+        )
+    except OSError as error:
+        raise OSError(
+            f"{data_set.name}: cannot download {file.url} ({type(error).__name__}); "
+            f"put it as {file.local} into a folder and name that in {DATA_VARIABLE}"
+        ) from error
+
+
+def load_frames(data_set: DataSet, split: Split) -> list[Atoms]:
+    """Labelled structures: energy (eV) and forces (eV/Å) in the calculator, the group's name in ``info["group"]``."""
+    return READERS[data_set.reader](locate(data_set, split))
+
+
+def read_mlearn(path: Path) -> list[Atoms]:
+    """Read a file of the mlearn collection (pymatgen structures as JSON)."""
+    frames = []
+    for entry in json.loads(path.read_text(encoding="utf-8")):
+        sites = entry["structure"]["sites"]
+        atoms = Atoms(
+            symbols=[site["species"][0]["element"] for site in sites],
+            positions=[site["xyz"] for site in sites],
+            cell=entry["structure"]["lattice"]["matrix"],
+            pbc=True,
+        )
+        outputs = entry["outputs"]
+        atoms.calc = SinglePointCalculator(atoms, energy=outputs["energy"], forces=np.array(outputs["forces"]))
+        atoms.info["group"] = entry["group"]
+        frames.append(atoms)
+    return frames
+
+
+READERS: Mapping[str, Callable[[Path], list[Atoms]]] = {"mlearn": read_mlearn}

@@ -1,0 +1,125 @@
+"""The error bars: exact small cases, and calibration over 1000 synthetic trials."""
+
+import numpy as np
+import pytest
+from conservbench.statistics import (
+    Interval,
+    exponent_interval,
+    fluctuations,
+    limit_interval,
+    mean_interval,
+    ratio_interval,
+    slope_interval,
+    slopes,
+)
+from scipy import stats
+
+N_TRIALS = 1000
+# Binomial(1000, 0.95) has a standard deviation of 0.7 %: 93-97 % is +-2.9 sigma, a false-alarm rate of 0.4 % a seed.
+COVERED = (930, 970)
+
+
+def covers(interval: Interval, truth: float) -> bool:
+    return interval.low <= truth <= interval.high
+
+
+def correlated_noise(rng: np.random.Generator, shape: tuple[int, int], memory: float) -> np.ndarray:
+    """Stationary AR(1) noise of unit variance."""
+    noise = rng.normal(size=shape)
+    series = np.empty(shape)
+    series[:, 0] = noise[:, 0]
+    for k in range(1, shape[1]):
+        series[:, k] = memory * series[:, k - 1] + np.sqrt(1 - memory**2) * noise[:, k]
+    return series
+
+
+def test_mean_interval_equals_scipys_t_interval():
+    samples = np.array([1.0, 2.0, 4.0, 8.0])
+    low, high = stats.t.interval(0.95, 3, samples.mean(), stats.sem(samples))
+    assert mean_interval(samples) == Interval(3.75, pytest.approx(low, rel=1e-12), pytest.approx(high, rel=1e-12), 4)
+
+
+def test_mean_interval_of_one_sample_is_unbounded():
+    assert mean_interval([2.0, np.nan]) == Interval(2.0, -np.inf, np.inf, 1)
+
+
+def test_mean_interval_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="no finite sample"):
+        mean_interval([np.nan])
+
+
+def test_slopes_equal_polyfit():
+    rng = np.random.default_rng(0)
+    times, series = np.sort(rng.uniform(0, 3, 20)), rng.normal(size=(5, 20))
+    np.testing.assert_allclose(slopes(times, series), np.polyfit(times, series.T, 1)[0], rtol=1e-10)
+
+
+def test_slope_of_a_broken_series_is_nan_and_left_out():
+    series = np.array([[0.0, 1.0, 2.0], [0.0, 2.0, 4.0], [0.0, np.nan, np.nan]])
+    assert slope_interval([0, 1, 2], series).value == pytest.approx(1.5)
+    assert slope_interval([0, 1, 2], series).n == 2
+
+
+def test_fluctuation_ignores_the_trend():
+    times = np.arange(4000)
+    noise = np.random.default_rng(1).normal(size=(1, 4000))
+    with_trend = fluctuations(times, noise + 5.0 * times)
+    np.testing.assert_allclose(with_trend, fluctuations(times, noise), rtol=1e-6)
+    # the standard deviation of 4000 normal values is known to 1.1 %: four sigma, false alarm 6e-5
+    assert with_trend[0] == pytest.approx(1.0, abs=0.045)
+
+
+@pytest.mark.parametrize("n_replicas", [3, 4, 8])
+@pytest.mark.parametrize("memory", [0.0, 0.9, 0.99])
+def test_slope_interval_covers_the_true_drift(n_replicas, memory):
+    rng = np.random.default_rng([n_replicas, int(100 * memory)])
+    times, drift = np.linspace(0, 1, 100), 0.7
+    hits = sum(
+        covers(slope_interval(times, drift * times + correlated_noise(rng, (n_replicas, 100), memory)), drift)
+        for _ in range(N_TRIALS)
+    )
+    assert COVERED[0] <= hits <= COVERED[1]
+
+
+def test_slope_interval_covers_a_random_walk_with_drift():
+    """Non-conservative work adds up like a random walk: the hardest noise for a slope."""
+    rng = np.random.default_rng(5)
+    times = np.linspace(0, 1, 100)
+    hits = 0
+    for _ in range(N_TRIALS):
+        walk = np.cumsum(rng.normal(size=(4, 100)) * 0.1, axis=1)
+        hits += covers(slope_interval(times, 2.0 * times + walk), 2.0)
+    assert COVERED[0] <= hits <= COVERED[1]
+
+
+@pytest.mark.parametrize("n_groups", [3, 8])
+def test_ratio_interval_covers_the_true_ratio(n_groups):
+    rng = np.random.default_rng(n_groups)
+    hits = 0
+    for _ in range(N_TRIALS):
+        bottom = rng.normal(10.0, 1.0, size=(n_groups, 4))
+        top = 0.3 * bottom + rng.normal(0.0, 0.2, size=(n_groups, 4))
+        hits += covers(ratio_interval(top, bottom), 0.3)
+    assert COVERED[0] <= hits <= COVERED[1]
+
+
+def test_ratio_interval_of_equal_groups_has_no_width():
+    assert ratio_interval([1.0, 2.0, 3.0], [4.0, 8.0, 12.0]) == Interval(0.25, 0.25, 0.25, 3)
+
+
+def test_ratio_needs_a_denominator():
+    with pytest.raises(ValueError, match="sum to zero"):
+        ratio_interval([1.0], [0.0])
+
+
+def test_exponent_of_a_power_law():
+    x = np.array([0.5, 1.0, 2.0])
+    interval = exponent_interval(x, np.array([[3.0], [5.0]]) * x**2)
+    assert interval.value == pytest.approx(2.0, abs=1e-12)
+
+
+def test_limit_removes_the_leading_order():
+    x = np.array([1.0, 2.0, 3.0])
+    interval = limit_interval(x, np.array([[0.2], [0.4]]) + 0.7 * x**2, power=2)
+    assert interval.value == pytest.approx(0.3, abs=1e-12)
+    assert interval.n == 2

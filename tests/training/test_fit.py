@@ -1,0 +1,122 @@
+"""Training: the loss and its gradient, resuming, and what is written."""
+
+import dataclasses
+
+import pytest
+import torch
+import xarray as xr
+from conservbench.models.mace import MACEModel, TwoHeadedMACE, read_checkpoint
+from conservbench.training import fit as fitting
+from conservbench.training.data import load_frames
+from safetensors.torch import load_file
+
+
+@pytest.fixture
+def samples(miniature, recipe):
+    return fitting.make_samples(load_frames(miniature, "train"), recipe.network.cutoff, "cpu")
+
+
+@pytest.fixture
+def network(recipe, samples):
+    torch.manual_seed(0)
+    return TwoHeadedMACE(fitting.network_settings(recipe, samples)).double()
+
+
+def test_labels_carry_no_net_force(samples):
+    assert all(sample.forces.sum(0).abs().max() < 1e-12 for sample in samples)
+
+
+def test_batch_predicts_as_its_samples_do(network, samples):
+    joined = fitting.predict(network, fitting.join_samples(samples[:3]), gradient=True, graph=False)
+    single = [fitting.predict(network, sample, gradient=True, graph=False) for sample in samples[:3]]
+    for whole, parts in zip(joined, zip(*single, strict=True), strict=True):
+        torch.testing.assert_close(whole, torch.cat(parts), rtol=1e-10, atol=1e-12)
+
+
+def test_loss_equals_its_definition(network, samples, recipe):
+    batch, stage = fitting.join_samples(samples[:2]), recipe.stages[1]
+    energy, gradient, direct = fitting.predict(network, batch, gradient=True, graph=False)
+    expected = ((energy - batch.energy) / 4).abs().mean()
+    expected = expected + (gradient - batch.forces).norm(dim=-1).mean() + (direct - batch.forces).norm(dim=-1).mean()
+    assert fitting.loss_of(network, batch, stage).item() == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_gradient_of_the_loss_equals_finite_differences(network, samples, recipe):
+    batch, stage = fitting.join_samples(samples[:2]), recipe.stages[1]
+    fitting.loss_of(network, batch, stage).backward()
+    weight = network.trunk.interactions[0].linear_up.weight
+    slope, step = weight.grad[0].item(), 1e-5
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight[0] += sign * step
+        values.append(fitting.loss_of(network, batch, stage).item())
+        with torch.no_grad():
+            weight[0] -= sign * step
+    assert slope == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5)
+    assert abs(slope) > 1e-6
+
+
+def test_direct_only_stage_leaves_the_gradient_out(network, samples, recipe, monkeypatch):
+    seen = []
+    original = fitting.gradient_of_energy
+    monkeypatch.setattr(
+        fitting, "gradient_of_energy", lambda *a, forces, **k: seen.append(forces) or original(*a, forces=forces, **k)
+    )
+    fitting.loss_of(network, samples[0], recipe.stages[0])
+    assert seen == [False]
+
+
+def test_atomic_energies_fit_the_mean(network, samples):
+    mean = sum(sample.energy.item() for sample in samples) / sum(sample.state.n_atoms for sample in samples)
+    assert network.settings.atomic_energies == (pytest.approx(mean, rel=1e-6),)
+
+
+def test_training_lowers_the_errors_and_writes_metrics(recipe, miniature, tmp_path):
+    longer = dataclasses.replace(
+        recipe,
+        batch=2,
+        stages=(dataclasses.replace(recipe.stages[0], epochs=16, learning_rate=0.05), dataclasses.replace(recipe.stages[1], epochs=4)),
+    )
+    told = []
+    checkpoint = fitting.fit(longer, tmp_path / "out", progress=lambda done, total, line: told.append((done, total)))
+    assert told == [(k, 20) for k in range(1, 21)]
+    metrics = xr.load_dataset(tmp_path / "out" / "mini.metrics.nc", engine="h5netcdf")
+    assert metrics.sizes["epoch"] == 20
+    assert metrics["direct"].attrs["units"] == "meV/Å"
+    assert metrics["energy"].attrs["units"] == "meV/atom"
+    assert float(metrics["loss"][15]) < 0.7 * float(metrics["loss"][0])
+    errors = fitting.split_errors(read_checkpoint(checkpoint), "miniature", "test")
+    assert set(errors) == {"all", "even", "odd"}
+    assert errors["all"].direct == pytest.approx((errors["even"].direct + errors["odd"].direct) / 2)
+
+
+def test_interrupted_training_equals_an_uninterrupted_one(recipe, miniature, tmp_path):
+    whole = load_file(fitting.fit(recipe, tmp_path / "whole"))
+
+    class StopError(Exception):
+        pass
+
+    def stop(done: int, total: int, line: str) -> None:
+        if done == 3:
+            raise StopError
+
+    with pytest.raises(StopError):
+        fitting.fit(recipe, tmp_path / "parts", progress=stop)
+    epochs = []
+    resumed = load_file(fitting.fit(recipe, tmp_path / "parts", progress=lambda done, *_: epochs.append(done)))
+    assert epochs == [4, 5]
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_state_of_another_recipe_is_refused(recipe, miniature, tmp_path):
+    fitting.fit(recipe, tmp_path)
+    with pytest.raises(ValueError, match="another version of this recipe"):
+        fitting.fit(dataclasses.replace(recipe, seed=4), tmp_path)
+
+
+def test_trained_checkpoint_runs_as_a_model(recipe, miniature, samples, tmp_path):
+    model = MACEModel(read_checkpoint(fitting.fit(recipe, tmp_path)))
+    prediction = model.evaluate(samples[0].state, forces=("gradient", "direct"), stress=True)
+    assert prediction.energy.shape == (1,)
+    assert prediction.forces["direct"].sum(0).abs().max() < 1e-5

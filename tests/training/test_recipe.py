@@ -1,0 +1,48 @@
+"""Recipes: the shipped ones read, bad ones say what is wrong."""
+
+from pathlib import Path
+
+import pytest
+from conservbench.training.recipe import read_recipe
+
+SHIPPED = sorted((Path(__file__).parents[2] / "models" / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_recipes_read(path):
+    recipe = read_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe.epochs == sum(stage.epochs for stage in recipe.stages)
+
+
+def test_direct_only_recipe_never_trains_gradients():
+    path = next(path for path in SHIPPED if path.stem == "si-mace-directonly")
+    assert all(stage.gradient == 0 for stage in read_recipe(path).stages)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("channels = ", "chanels = ", r"\[network\]: unknown key 'chanels'; did you mean 'channels'"),
+        ("batch = 4\n", "", "missing key 'batch'"),
+        ("[[stages]]", "[[stage]]", "stages: expected at least one"),
+        ("ema = ", "ema == ", "not TOML"),
+        ("batch = 4", 'batch = "four"', "batch: expected int, got 'four'"),
+        ("learning_rate = 0.01", "learning_rate = true", "learning_rate: expected float, got True"),
+        ("radial_mlp = [64, 64]", 'radial_mlp = ["a"]', "radial_mlp: expected a list of int"),
+    ],
+)
+def test_bad_recipe_names_file_and_key(tmp_path, old, new, message):
+    text = SHIPPED[0].read_text().replace(old, new)
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_recipe(path)
+    assert str(path) in str(caught.value)
+
+
+def test_stage_of_counts_through_the_stages(recipe):
+    assert recipe.stage_of(2) == (recipe.stages[0], 2)
+    assert recipe.stage_of(3) == (recipe.stages[1], 0)
+    with pytest.raises(IndexError):
+        recipe.stage_of(5)
