@@ -7,13 +7,18 @@ them are exact. A Verlet skin keeps a list over many steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 import vesin
+from numpy.typing import NDArray
 from torch import Tensor
 
 from conservbench.state import State
+
+_MOST_NEIGHBORS: Final = 1e5
+"""Neighbours an atom that no physical system has."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +42,41 @@ class Pairs:
 
 
 def find_pairs(state: State, cutoff: float) -> Pairs:
-    """All pairs closer than ``cutoff`` (Å), sorted by the central atom."""
+    """All pairs closer than ``cutoff`` (Å), sorted by the central atom.
+
+    Raises:
+        ValueError: a position or a cell is not finite, or a cell has collapsed far below the cutoff.
+    """
     positions = state.positions.detach().cpu().numpy()
     cells = state.cell.detach().cpu().numpy()
     pbc = state.pbc.cpu().numpy()
     ends = np.cumsum(state.counts.cpu().numpy())
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
     first, second, shift = [], [], []
-    for cell, periodic, start, end in zip(cells, pbc, [0, *ends[:-1]], ends, strict=True):
+    for index, (cell, periodic, start, end) in enumerate(zip(cells, pbc, [0, *ends[:-1]], ends, strict=True)):
+        _check(index, positions[start:end], cell, periodic, cutoff)
         i, j, s = search.compute(points=positions[start:end], box=cell, periodic=periodic, quantities="ijS")
         first.append(i.astype(np.int64) + start)
         second.append(j.astype(np.int64) + start)
         shift.append(s.astype(np.int64))
     device = state.positions.device
     return Pairs(*(torch.from_numpy(np.concatenate(part)).to(device) for part in (first, second, shift)))
+
+
+def _check(
+    index: int, positions: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float
+) -> None:
+    """Keep from the library what stops its process, or never ends, with no error: such cells come from a bad run."""
+    if not np.isfinite(positions).all():
+        atom = int(np.argwhere(~np.isfinite(positions))[0, 0])
+        raise ValueError(f"system {index}: the position of atom {atom} is not finite: {positions[atom].tolist()}")
+    if not np.isfinite(cell).all():
+        raise ValueError(f"system {index}: the cell is not finite: {cell.tolist()}")
+    if pbc.all():
+        volume = max(abs(float(np.linalg.det(cell))), 1e-12)
+        expected = len(positions) / volume * 4.19 * cutoff**3
+        if expected > _MOST_NEIGHBORS:
+            raise ValueError(f"system {index}: the cell has collapsed: {expected:.1g} neighbours an atom are expected")
 
 
 class VerletList:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -17,6 +16,8 @@ from typing import Literal
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+
+from conservbench.hint import did_you_mean
 
 DATA_VARIABLE = "CONSERVBENCH_DATA"
 Split = Literal["train", "test"]
@@ -65,9 +66,7 @@ def find_data_set(name: str) -> DataSet:
     """
     entries = catalogue()
     if name not in entries:
-        near = difflib.get_close_matches(name, entries, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no data set {name!r} (there are: {', '.join(entries)}){hint}")
+        raise ValueError(f"no data set {name!r}{did_you_mean(name, entries)}")
     return entries[name]
 
 

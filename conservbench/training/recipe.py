@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-T = TypeVar("T")
+from conservbench.cards import CardError, build, parse
 
 
 @dataclass(frozen=True)
@@ -88,39 +85,9 @@ def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe.
 
     Raises:
-        ValueError: the file is no recipe; the message names file, key and what was expected.
+        CardError: the file is no recipe; the message names file, key and what was expected.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: not TOML: {error}") from error
-    network = _build(NetworkRecipe, table.pop("network", {}), f"{path}: [network]")
-    stages = tuple(_build(Stage, stage, f"{path}: [[stages]]") for stage in table.pop("stages", []))
-    if not stages:
-        raise ValueError(f"{path}: stages: expected at least one [[stages]] table")
-    return _build(Recipe, {**table, "network": network, "stages": stages}, str(path))
-
-
-def _build(kind: type[T], table: dict[str, Any], where: str) -> T:
-    types = get_type_hints(kind)
-    for key in table:
-        if key not in types:
-            near = difflib.get_close_matches(key, types, n=1)
-            raise ValueError(f"{where}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    for key in types:
-        if key not in table:
-            raise ValueError(f"{where}: missing key {key!r}")
-    return kind(**{key: _checked(value, types[key], f"{where}: {key}") for key, value in table.items()})
-
-
-def _checked(value: Any, kind: Any, where: str) -> Any:
-    if get_origin(kind) is tuple:
-        inner = get_args(kind)[0]
-        if not isinstance(value, list | tuple) or not all(type(item) is inner for item in value):
-            raise ValueError(f"{where}: expected a list of {inner.__name__}, got {value!r}")
-        return tuple(value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise ValueError(f"{where}: expected {kind.__name__}, got {value!r}")
-    return value
+    recipe = build(Recipe, parse(path), str(path))
+    if not recipe.stages:
+        raise CardError(f"{path}: stages: expected at least one [[stages]] table")
+    return recipe

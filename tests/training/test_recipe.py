@@ -23,13 +23,13 @@ def test_direct_only_recipe_never_trains_gradients():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("channels = ", "chanels = ", r"\[network\]: unknown key 'chanels'; did you mean 'channels'"),
+        ("channels = ", "chanels = ", r"network: unknown key 'chanels'; did you mean 'channels'"),
         ("batch = 4\n", "", "missing key 'batch'"),
-        ("[[stages]]", "[[stage]]", "stages: expected at least one"),
+        ("[[stages]]", "[[stage]]", "unknown key 'stage'; did you mean 'stages'"),
         ("ema = ", "ema == ", "not TOML"),
-        ("batch = 4", 'batch = "four"', "batch: expected int, got 'four'"),
-        ("learning_rate = 0.01", "learning_rate = true", "learning_rate: expected float, got True"),
-        ("radial_mlp = [64, 64]", 'radial_mlp = ["a"]', "radial_mlp: expected a list of int"),
+        ("batch = 4", 'batch = "four"', "batch is 'four'; expected a whole number"),
+        ("learning_rate = 0.01", "learning_rate = true", "learning_rate is True; expected a number"),
+        ("radial_mlp = [64, 64]", 'radial_mlp = ["a"]', "radial_mlp is 'a'; expected a whole number"),
     ],
 )
 def test_bad_recipe_names_file_and_key(tmp_path, old, new, message):

@@ -1,0 +1,438 @@
+"""Cards: the TOML files that say what can be evaluated (models) and what is measured (protocols).
+
+A card is read strictly: an unknown key, a missing one or a wrong type is an error that names file, key and what was
+expected. Its identity is its name and the version its author bumps by hand; a digest of what determines the numbers
+(not of titles, citations or gates) catches a card that changed without a new version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from conservbench.hint import did_you_mean
+from conservbench.plugins import card_folders
+from conservbench.scheme import Kind, Scheme
+
+T = TypeVar("T")
+
+Tier = Literal["smoke", "quick", "standard"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class CardError(ValueError):
+    """A card is not there, or not as it must be; one line that names file and key."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Passport of a model: what it is, how it is loaded, and the force scheme it is run under.
+
+    Attributes:
+        name: equal to the name of its file.
+        version: raised by hand whenever its numbers may change.
+        title: one line.
+        loader: name of the plugin that loads it.
+        scheme: keys ``scheme`` and ``stride`` of the card.
+        role: ``control`` marks a row whose answer is known beforehand.
+        checkpoint: absolute path; in the card it is relative to the card.
+        sha256: checksum of the checkpoint.
+        dtype: precision the model is run in unless the protocol asks for another.
+        twin: another row made of the same network, by name.
+        options: what the loader is told; the loader checks the keys.
+        trust: whether a pickled checkpoint may be opened.
+        authors: who made the model.
+        license: of the model, SPDX where there is one.
+        doi: of the model's paper or record.
+        bibtex: how to cite it.
+        training_data: what it was fitted to.
+        notes: what a reader of its numbers must know.
+        path: the card itself.
+        digest: SHA-256 of what determines the model's numbers.
+        document: the card as parsed.
+    """
+
+    name: str
+    version: int
+    title: str
+    loader: str
+    scheme: Scheme
+    path: Path
+    digest: str
+    document: Mapping[str, Any] = field(repr=False, compare=False)
+    role: Literal["model", "control"] = "model"
+    checkpoint: Path | None = None
+    sha256: str | None = None
+    dtype: Literal["float32", "float64"] = "float64"
+    twin: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    trust: bool = False
+    authors: tuple[str, ...] = ()
+    license: str = ""
+    doi: str = ""
+    bibtex: str = ""
+    training_data: str = ""
+    notes: str = ""
+
+    def to_json(self) -> str:
+        """The card as parsed and its digest, for the record of a result."""
+        return canonical_json({**self.document, "digest": self.digest})
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a protocol, as its card declares it under ``[metrics.KEY]``.
+
+    Attributes:
+        key: name of the metric.
+        label: heading of its column.
+        unit: of value and limits.
+        headline: whether the table of all protocols shows it.
+        digits: decimals shown.
+        below: gate: the value must be lower than this; None for no such limit.
+        above: gate: the value must be higher than this; None for no such limit.
+        source: where the limit comes from.
+    """
+
+    key: str
+    label: str
+    unit: str
+    headline: bool = False
+    digits: int = 3
+    below: float | None = None
+    above: float | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class ProtocolCard:
+    """A question, the systems it is asked on, and the settings and gates of the measurement.
+
+    Attributes:
+        name: equal to the name of its file.
+        version: raised by hand whenever its numbers may change.
+        title: one line.
+        question: what it finds out.
+        method: how, with the paper.
+        plugin: name of the protocol plugin; the card's name unless it says otherwise.
+        systems: names of the systems it is run on.
+        bibtex: how to cite the method.
+        dtype: ``model`` runs each model in its own precision, ``float64`` runs all in double.
+        metrics: key to metric, in the order of the card.
+        tiers: tier to settings: ``[settings]`` overlaid by ``[tiers.TIER]``.
+        path: the card itself.
+        digest: SHA-256 of what determines the measurement.
+        document: the card as parsed.
+    """
+
+    name: str
+    version: int
+    title: str
+    question: str
+    method: str
+    plugin: str
+    systems: tuple[str, ...]
+    path: Path
+    digest: str
+    document: Mapping[str, Any] = field(repr=False, compare=False)
+    bibtex: str = ""
+    dtype: Literal["model", "float64"] = "model"
+    metrics: Mapping[str, Metric] = field(default_factory=dict, hash=False)
+    tiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+
+    def settings(self, tier: str) -> dict[str, Any]:
+        """Settings of a tier, as the card writes them.
+
+        Raises:
+            CardError: the tier is not known.
+        """
+        if tier not in self.tiers:
+            raise CardError(f"unknown tier {tier!r}{did_you_mean(tier, TIERS)}")
+        return dict(self.tiers[tier])
+
+    def to_json(self) -> str:
+        """The card as parsed and its digest, for the record of a result."""
+        return canonical_json({**self.document, "digest": self.digest})
+
+
+def find_model(name: str) -> ModelCard:
+    """Read a model card.
+
+    Args:
+        name: a name, a path to a ``.toml`` file, or ``ase:package.module:factory`` for any ASE calculator.
+
+    Raises:
+        CardError: there is no such card, or it is not as it must be.
+    """
+    if name.startswith("ase:"):
+        return _ase_card(name)
+    return read_model(_find("models", name))
+
+
+def find_protocol(name: str) -> ProtocolCard:
+    """Read a protocol card by its name or by a path to a ``.toml`` file.
+
+    Raises:
+        CardError: there is no such card, or it is not as it must be.
+    """
+    return read_protocol(_find("protocols", name))
+
+
+def list_models() -> list[str]:
+    """Names of all model cards."""
+    return sorted(_index("models"))
+
+
+def list_protocols() -> list[str]:
+    """Names of all protocol cards."""
+    return sorted(_index("protocols"))
+
+
+def read_model(path: Path) -> ModelCard:
+    """Read a model card from a file.
+
+    Raises:
+        CardError: it is not as it must be.
+    """
+    card = _model(parse(path), path)
+    _check_name(card.name, path)
+    return card
+
+
+def read_protocol(path: Path) -> ProtocolCard:
+    """Read a protocol card from a file.
+
+    Raises:
+        CardError: it is not as it must be.
+    """
+    document, where = parse(path), str(path)
+    keys = (set(_keys(ProtocolCard)) - {"path", "digest", "document"}) | {"settings"}
+    exact_keys(document, keys, where)
+    base = _typed(document.get("settings", {}), dict[str, Any], f"{where}: settings")
+    overlays = _typed(document.get("tiers", {}), dict[str, dict[str, Any]], f"{where}: tiers")
+    exact_keys(overlays, TIERS, f"{where}: [tiers]")
+    metrics = _typed(document.get("metrics", {}), dict[str, dict[str, Any]], f"{where}: metrics")
+    table: dict[str, Any] = {
+        "plugin": document.get("name"),
+        **{key: value for key, value in document.items() if key != "settings"},
+        "metrics": {key: build(Metric, {**metrics[key], "key": key}, f"{where}: [metrics.{key}]") for key in metrics},
+        "tiers": {tier: {**base, **overlays.get(tier, {})} for tier in TIERS},
+    }
+    digest = _digest({key: table.get(key) for key in ("plugin", "dtype", "tiers")})
+    card = build(ProtocolCard, {**table, "path": path, "digest": digest, "document": document}, where)
+    _check_name(card.name, path)
+    return card
+
+
+def checkpoint_of(card: ModelCard) -> Path:
+    """The checkpoint of a card, after its checksum was verified.
+
+    Raises:
+        CardError: the card names none, the file is missing, or it is not the one the card means.
+    """
+    if card.checkpoint is None:
+        raise CardError(f"{card.path}: missing key 'checkpoint': loader {card.loader!r} needs one")
+    if not card.checkpoint.is_file():
+        raise CardError(f"{card.path}: checkpoint: no file {card.checkpoint}")
+    found = _file_digest(card.checkpoint)
+    if card.sha256 is not None and found != card.sha256.lower():
+        raise CardError(f"{card.path}: checkpoint {card.checkpoint} has sha256 {found}; expected {card.sha256}")
+    return card.checkpoint
+
+
+def exact_keys(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> None:
+    """Check that a table has no key but the allowed ones.
+
+    Raises:
+        CardError: it has; the message names the key and the nearest allowed one.
+    """
+    allowed = list(allowed)
+    for key in table:
+        if key not in allowed:
+            raise CardError(f"{where}: unknown key {key!r}{did_you_mean(key, allowed)}")
+
+
+def build(kind: type[T], table: Mapping[str, Any], where: str) -> T:
+    """Make a dataclass of a TOML table: exact keys, none missing, every type as annotated.
+
+    Arrays become tuples, whole numbers become floats where a float is annotated, tables become nested dataclasses.
+
+    Args:
+        kind: the dataclass.
+        table: the parsed table.
+        where: start of error messages, such as the file and the heading of the table.
+
+    Raises:
+        CardError: the table does not fit, or the dataclass refuses its values.
+    """
+    exact_keys(table, _keys(kind), where)
+    hints = get_type_hints(kind)
+    for each in fields(kind):  # type: ignore[arg-type]
+        if each.name not in table and each.default is MISSING and each.default_factory is MISSING:
+            raise CardError(f"{where}: missing key {each.name!r} (expected {_spelled(hints[each.name])})")
+    values = {key: _typed(value, hints[key], f"{where}: {key}") for key, value in table.items()}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise CardError(f"{where}: {error}") from error
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text that is the same for equal values: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str, ensure_ascii=False)
+
+
+def _model(document: dict[str, Any], path: Path) -> ModelCard:
+    where = str(path)
+    keys = (set(_keys(ModelCard)) - {"path", "digest", "document"}) | {"stride"}
+    exact_keys(document, keys, where)
+    table = {key: value for key, value in document.items() if key != "stride"}
+    if "scheme" in document:
+        kind = _typed(document["scheme"], Kind, f"{where}: scheme")
+        try:
+            table["scheme"] = Scheme(kind, _typed(document.get("stride", 1), int, f"{where}: stride"))
+        except ValueError as error:
+            raise CardError(f"{where}: {error}") from error
+    checkpoint = None
+    if "checkpoint" in document:
+        checkpoint = (path.parent / _typed(document["checkpoint"], str, f"{where}: checkpoint")).resolve()
+        table["checkpoint"] = checkpoint
+    core = {key: document.get(key) for key in ("loader", "scheme", "stride", "dtype", "options", "sha256")}
+    # a checkpoint without a declared checksum still makes another model when its content changes
+    if checkpoint is not None and checkpoint.is_file() and "sha256" not in document:
+        core["sha256"] = _file_digest(checkpoint)
+    return build(ModelCard, {**table, "path": path, "digest": _digest(core), "document": document}, where)
+
+
+def _ase_card(name: str) -> ModelCard:
+    factory = name.removeprefix("ase:")
+    module, _, attribute = factory.partition(":")
+    if not module or not attribute:
+        raise CardError(f"{name!r}: expected ase:package.module:factory")
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None:
+        raise CardError(f"{name!r}: no module {module!r} on the Python path")
+    document = {
+        "name": name,
+        "version": 0,
+        "title": f"ASE calculator {factory}",
+        "loader": "ase",
+        "scheme": "gradient",
+        "options": {"factory": factory},
+    }
+    if spec.origin is not None and Path(spec.origin).is_file():
+        # nobody bumps a version of such a model: the source of its factory stands in
+        document["sha256"] = _file_digest(Path(spec.origin))
+    return _model(document, Path(name))
+
+
+def _find(kind: Literal["models", "protocols"], name: str) -> Path:
+    if name.endswith(".toml"):
+        path = Path(name).absolute()
+        if not path.is_file():
+            raise CardError(f"no card {name}")
+        return path
+    known = _index(kind)
+    if name not in known:
+        raise CardError(f"no {kind[:-1]} {name!r}{did_you_mean(name, known)}")
+    return known[name]
+
+
+def _index(kind: Literal["models", "protocols"]) -> dict[str, Path]:
+    package = Path(__file__).parent
+    # a wheel carries the cards inside; in a checkout they lie beside the package
+    bundled = package / "_cards" / kind
+    found: dict[str, Path] = {}
+    for folder in [bundled if bundled.is_dir() else package.parent / kind, *card_folders(kind)]:
+        for path in sorted(folder.glob("*.toml")):
+            if path.stem in found:
+                raise CardError(f"two cards are named {path.stem!r}: {found[path.stem]} and {path}")
+            found[path.stem] = path
+    return found
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        CardError: it is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CardError(f"{path}: not TOML: {error}") from error
+
+
+def _check_name(name: str, path: Path) -> None:
+    if name != path.stem or not _NAME.fullmatch(name):
+        raise CardError(f"{path}: name is {name!r}; expected the name of the file: letters, digits, '.', '_' and '-'")
+
+
+def _keys(kind: type) -> list[str]:
+    return [each.name for each in fields(kind)]
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, UnionType):
+        for option in args:
+            try:
+                return _typed(value, option, where)
+            except CardError:
+                continue
+    elif origin is Literal:
+        if value in args:
+            return value
+        if isinstance(value, str):
+            raise CardError(f"{where} is {value!r}{did_you_mean(value, map(str, args))}")
+    elif origin is tuple and isinstance(value, list | tuple):
+        kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
+        if len(kinds) == len(value):
+            return tuple(_typed(item, kind, where) for item, kind in zip(value, kinds, strict=True))
+    elif isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {key: _typed(item, args[1], f"{where}.{key}") for key, item in value.items()}
+    elif is_dataclass(hint) and isinstance(value, dict):
+        return build(hint, value, where)  # type: ignore[arg-type]
+    elif hint is float and type(value) in (int, float):
+        return float(value)
+    elif origin is None and isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
+        return value
+    raise CardError(f"{where} is {value!r}; expected {_spelled(hint)}")
+
+
+def _spelled(hint: Any) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_spelled(option) for option in args if option is not NoneType)
+    if origin is Literal:
+        return "one of: " + ", ".join(map(str, args))
+    if origin is tuple:
+        return "an array of " + " and ".join(dict.fromkeys(_spelled(item) for item in args if item is not Ellipsis))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "a table"
+    plain = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
+    return plain.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -1,0 +1,68 @@
+"""``conservbench list``: what there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(["models", "protocols", "systems", "data"]))
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def list_(what: str, as_json: bool) -> None:
+    r"""List the models, protocols, systems or training data sets.
+
+    \b
+    Example: conservbench list models
+    """
+    rows = {"models": _models, "protocols": _protocols, "systems": _systems, "data": _data}[what]()
+    if as_json:
+        import json
+
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*(rows[0] if rows else ["name"]), box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(", ".join(value) if isinstance(value, list) else str(value) for value in row.values()))
+    Console().print(table)
+    click.echo(f"{len(rows)} data sets" if what == "data" else f"{len(rows)} {what}. More: conservbench show NAME")
+
+
+def _models() -> list[dict[str, Any]]:
+    from conservbench.cards import find_model, list_models
+
+    rows = []
+    for card in map(find_model, list_models()):
+        scheme = f"{card.scheme.kind}-{card.scheme.stride}" if card.scheme.kind == "mts" else card.scheme.kind
+        rows.append(
+            {"name": card.name, "version": card.version, "scheme": scheme, "role": card.role, "title": card.title}
+        )
+    return rows
+
+
+def _protocols() -> list[dict[str, Any]]:
+    from conservbench.cards import find_protocol, list_protocols
+
+    return [
+        {"name": card.name, "version": card.version, "systems": list(card.systems), "title": card.title}
+        for card in map(find_protocol, list_protocols())
+    ]
+
+
+def _systems() -> list[dict[str, Any]]:
+    from conservbench.systems import list_systems
+
+    return [{"name": name, "title": title} for name, title in list_systems().items()]
+
+
+def _data() -> list[dict[str, Any]]:
+    import tomllib
+    from importlib.resources import files
+
+    # read here, not by conservbench.training, which imports ase
+    catalogue = tomllib.loads(files("conservbench.training").joinpath("catalogue.toml").read_text(encoding="utf-8"))
+    return [{"name": name, "license": each["license"], "title": each["title"]} for name, each in catalogue.items()]

@@ -1,0 +1,87 @@
+"""``conservbench run``: measure models."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+import click
+
+from conservbench.cards import TIERS
+from conservbench.cli import USAGE, CommandError
+from conservbench.outcome import Outcome
+
+
+@click.command()
+@click.option("-m", "--model", "models", multiple=True, help="Name, path of a card, or ase:package.module:factory.")
+@click.option("-p", "--protocol", "protocols", multiple=True, help="Name, or path of a card.")
+@click.option("-s", "--system", "systems", multiple=True, help="Name; by default those the protocol lists.")
+@click.option("--tier", type=click.Choice(TIERS), default="quick", show_default=True, help="How long to measure.")
+@click.option("--device", default="cpu", show_default=True, help="Torch device: cpu, cuda, cuda:1, ...")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("conservbench-results"))
+@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes; by default one a core, one on a GPU.")
+@click.option("--fresh/--resume", help="Measure finished cells again; by default they are kept.")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def run(
+    models: tuple[str, ...],
+    protocols: tuple[str, ...],
+    systems: tuple[str, ...],
+    tier: str,
+    device: str,
+    out: Path,
+    jobs: int | None,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    r"""Measure models under protocols and print their scores.
+
+    Without -m, -p or -s it takes all published models, all protocols, and the systems that each protocol lists. One
+    file a model, protocol and system is written to the folder --out; the same command goes on after an interruption.
+
+    Exit code: 0 all measured, 2 wrong usage, 3 some cells could not run, 4 nothing was measured.
+
+    \b
+    Example: conservbench run -m si-mace-gradient -m si-mace-direct -p nve --tier quick
+    """
+    from conservbench import process
+
+    process.configure()
+
+    from conservbench.cli.progress import shown
+    from conservbench.runner import plan, run_cells
+
+    if any(name.startswith("ase:") for name in models):
+        # as `python -m` does: a factory usually lies in the folder one works in
+        sys.path.append(str(Path.cwd()))
+    cells = plan(models, protocols, systems, tier)
+    if not cells:
+        raise CommandError("nothing to run: no models or no protocols", USAGE)
+    jobs = jobs or (process.usable_cores() if device == "cpu" else 1)
+    try:
+        with shown(len(cells)) as on_event:
+            endings = run_cells(cells, out, jobs=jobs, device=device, fresh=fresh, on_event=on_event)
+    except KeyboardInterrupt:
+        advice = f"what is finished is kept in {out}: the same command goes on from there"
+        raise CommandError(f"stopped; {advice}", 130) from None
+
+    from conservbench.result import open_cells
+    from conservbench.score import score
+
+    table = score(open_cells(cell.path(out) for cell in cells))
+    if as_json:
+        click.echo(table.to_json())
+    else:
+        from rich.console import Console
+
+        Console().print(table)
+        click.echo(f"Results are in {out}. Next: conservbench score {out}, or conservbench board {out} --html site")
+    click.get_current_context().exit(exit_code(endings.values()))
+
+
+def exit_code(outcomes: Collection[Outcome]) -> int:
+    """4 where nothing was measured, 3 where some cells could not run, else 0."""
+    broken = {Outcome.FAILED, Outcome.OUT_OF_MEMORY}
+    if not set(outcomes) - broken - {Outcome.UNSUPPORTED}:
+        return 4
+    return 3 if broken & set(outcomes) else 0

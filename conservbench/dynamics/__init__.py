@@ -1,0 +1,1 @@
+"""Molecular dynamics of batches: pure functions ``init`` and ``step`` on frozen states."""

@@ -1,0 +1,65 @@
+"""What an integrator asks of a model: the forces of one channel, or of two from one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from conservbench.models.base import Model, Prediction
+from conservbench.scheme import Channel
+from conservbench.state import State, select
+
+Force = Callable[[State], tuple[Tensor, Tensor | None]]
+"""Forces (n_atoms, 3) in eV/Å and energies (n_systems,) in eV, or None, of a state."""
+
+FastAndSlow = Callable[[State], tuple[Tensor, Tensor, Tensor | None]]
+"""Fast forces (n_atoms, 3), forces that are right on average (n_atoms, 3), and energies of a state."""
+
+REACH: Final = 1e6
+"""Å from the origin: an atom beyond has left every liquid and crystal."""
+
+
+def force_of(model: Model, channel: Channel) -> Force:
+    """The forces of one channel of a model."""
+
+    def force(state: State) -> tuple[Tensor, Tensor | None]:
+        prediction = predict(model, state, (channel,))
+        return prediction.forces[channel], prediction.energy
+
+    return force
+
+
+def fast_and_slow_of(model: Model) -> FastAndSlow:
+    """The direct forces as the fast ones and the gradient forces as the slow ones, from one forward pass."""
+
+    def forces(state: State) -> tuple[Tensor, Tensor, Tensor | None]:
+        prediction = predict(model, state, ("direct", "gradient"))
+        return prediction.forces["direct"], prediction.forces["gradient"], prediction.energy
+
+    return forces
+
+
+def predict(model: Model, state: State, channels: Sequence[Channel]) -> Prediction:
+    """Ask a model about the systems that are still in range; forces and energies of the others are NaN.
+
+    A system with an atom beyond :data:`REACH`, or at a position that is no number, could only harm a neighbour search.
+    """
+    # NaN compares false, so that it counts as out of range
+    if bool(state.positions.abs().max() < REACH):
+        return model.evaluate(state, forces=channels)
+    astray = ~(state.positions.abs().amax(1) < REACH)
+    kept = torch.nonzero(state.sum(astray.double()) == 0)[:, 0].tolist()
+    forces = {channel: torch.full_like(state.positions, torch.nan) for channel in channels}
+    energy = state.positions.new_full((state.n_systems,), torch.nan)
+    if not kept:
+        return Prediction(energy, forces)
+    part = model.evaluate(select(state, kept), forces=channels)
+    members = torch.cat([torch.nonzero(state.system == index)[:, 0] for index in kept])
+    forces = {channel: forces[channel].index_copy(0, members, part.forces[channel]) for channel in channels}
+    if part.energy is None:
+        return Prediction(None, forces)
+    chosen = torch.tensor(kept, device=energy.device)
+    return Prediction(energy.index_copy(0, chosen, part.energy), forces)

@@ -1,0 +1,32 @@
+"""Normal random numbers, one stream a replica."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Noise:
+    """Streams of normal random numbers, one for each replica, whatever batch the replica is in.
+
+    Args:
+        seed: shared by the streams; a stream is fixed by the seed and the number of its replica.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._streams: dict[int, np.random.Generator] = {}
+
+    def __call__(self, replicas: Sequence[int], counts: Sequence[int]) -> Tensor:
+        """(sum of counts, 3) standard normal numbers, float64: ``counts`` rows for each replica in turn."""
+        return torch.from_numpy(
+            np.concatenate([self._stream(r).standard_normal((n, 3)) for r, n in zip(replicas, counts, strict=True)])
+        )
+
+    def _stream(self, replica: int) -> np.random.Generator:
+        if replica not in self._streams:
+            self._streams[replica] = np.random.default_rng(np.random.SeedSequence([self.seed, replica]))
+        return self._streams[replica]

@@ -1,0 +1,171 @@
+"""What a table of scores says, before it is drawn: the terminal, the notebook and the page draw the same sheets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from conservbench.leaderboard.number import spelled
+from conservbench.outcome import Outcome
+
+if TYPE_CHECKING:
+    from conservbench.cards import Metric
+    from conservbench.score import Gate, Score, ScoredCell
+
+MARKS: Final[Mapping[Gate, str]] = {"pass": "✓", "fail": "✗", "unclear": "?"}
+"""How a gate is shown, without colour."""
+
+LEGEND: Final = (
+    "± and [ ] give 95 % intervals. ✓ the whole interval is inside the gate, ✗ outside, ? it straddles the limit; "
+    "the last column counts all gates, also of metrics not shown."
+)
+
+CAVEAT: Final = "†"
+"""Follows a value that a note below the table qualifies."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One field of a table: its text without the mark of its gate, and the gate."""
+
+    text: str
+    gate: Gate | None = None
+
+    @property
+    def marked(self) -> str:
+        """The text with the mark of its gate."""
+        return f"{self.text} {MARKS[self.gate]}" if self.gate else self.text
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on one system.
+
+    Attributes:
+        model: its name.
+        control: whether its answer was known beforehand.
+        entries: one a heading.
+    """
+
+    model: str
+    control: bool
+    entries: tuple[Entry, ...]
+
+    @property
+    def name(self) -> str:
+        """The model, with a control told apart."""
+        return f"{self.model} (control)" if self.control else self.model
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One protocol, in one version and one tier.
+
+    Attributes:
+        protocol: name of the protocol.
+        title: of the table.
+        question: what the protocol finds out.
+        headings: label and unit of each column after the model.
+        systems: system to its rows.
+        notes: system to what a reader must know of its rows, one line each.
+    """
+
+    protocol: str
+    title: str
+    question: str
+    headings: tuple[str, ...]
+    systems: Mapping[str, tuple[Row, ...]]
+    notes: Mapping[str, tuple[str, ...]]
+
+
+def sheets(cells: Iterable[ScoredCell]) -> list[Sheet]:
+    """One sheet for each protocol, version, card and tier: what is not comparable does not share a table."""
+    groups: dict[tuple[str, int, str, str], list[ScoredCell]] = {}
+    for cell in cells:
+        card = cell.protocol
+        groups.setdefault((card["name"], card["version"], card.get("digest", ""), cell.tier), []).append(cell)
+    return [_sheet(group) for group in groups.values()]
+
+
+def plain(text: str) -> str:
+    """Text on one line, without characters that a terminal would act on."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def label_of(metric: Metric) -> str:
+    """Heading of a metric: its label, and its unit where it has one."""
+    return plain(metric.label if metric.unit == "1" else f"{metric.label} [{metric.unit}]")
+
+
+def limits_of(metric: Metric) -> str:
+    """The gate of a metric in words; empty where it has none."""
+    limits = (("above", metric.above), ("below", metric.below))
+    return " and ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
+
+
+def value_of(score: Score, metric: Metric | None) -> str:
+    """A score's value and interval, or how its measurement ended; never empty."""
+    if score.value is None or score.low is None or score.high is None:
+        return "–" if score.outcome is Outcome.COMPLETED else score.outcome.replace("_", " ")
+    text = spelled(score.value, score.low, score.high, 3 if metric is None else metric.digits)
+    return text if score.outcome is Outcome.COMPLETED else f"{text} {CAVEAT}"
+
+
+def _sheet(cells: Sequence[ScoredCell]) -> Sheet:
+    card = cells[0].protocol
+    columns = _columns(cells)
+    rows: dict[str, list[Row]] = {}
+    notes: dict[str, list[str]] = {}
+    for cell in cells:
+        rows.setdefault(cell.system, []).append(_row(cell, columns))
+        notes.setdefault(cell.system, []).extend(_notes(cell, columns))
+    return Sheet(
+        protocol=card["name"],
+        title=plain(f"{card.get('title') or card['name']}: version {card['version']}, {cell.tier} tier"),
+        question=plain(card.get("question", "")),
+        headings=(*(label_of(metric) for metric in columns), "gates"),
+        systems={system: tuple(each) for system, each in rows.items()},
+        notes={system: tuple(each) for system, each in notes.items()},
+    )
+
+
+def _columns(cells: Sequence[ScoredCell]) -> tuple[Metric, ...]:
+    """Headline metrics, in the order of the judge: the cell with most findings gives it."""
+    fullest = max(cells, key=lambda cell: sum(score.value is not None for score in cell.scores))
+    order = {score.metric: place for place, score in enumerate(fullest.scores)}
+    return tuple(sorted(fullest.headlines, key=lambda metric: order.get(metric.key, len(order))))
+
+
+def _row(cell: ScoredCell, columns: Sequence[Metric]) -> Row:
+    scores = {score.metric: score for score in cell.scores}
+    entries = [Entry(value_of(scores[metric.key], metric), scores[metric.key].gate) for metric in columns]
+    return Row(plain(cell.model["name"]), cell.is_control, (*entries, _tally(cell)))
+
+
+def _tally(cell: ScoredCell) -> Entry:
+    """How many gates of the cell passed, failed and stayed unclear."""
+    count = Counter(score.gate for score in cell.scores if score.gate is not None)
+    return Entry(" ".join(f"{count[gate]}{mark}" for gate, mark in MARKS.items() if count[gate]) or "–")
+
+
+def _notes(cell: ScoredCell, columns: Sequence[Metric]) -> list[str]:
+    """Why values are missing or qualified, and which gates failed that no column shows."""
+    shown = {metric.key for metric in columns}
+    whys: dict[tuple[str, str], list[str]] = {}
+    notes = []
+    for score in cell.scores:
+        metric = cell.metrics.get(score.metric)
+        label = metric.label if metric else score.metric
+        if score.metric in shown and (score.value is None or score.outcome is not Outcome.COMPLETED):
+            why = (score.outcome.replace("_", " "), score.reason or "no reason recorded")
+            whys.setdefault(why, []).append(label)
+        elif score.metric not in shown and metric is not None and score.gate == "fail":
+            value = f"{value_of(score, metric)} {'' if metric.unit == '1' else metric.unit}".strip()
+            notes.append(f"{MARKS['fail']} {label}: {value}; the gate is {limits_of(metric)}")
+    reasons = [
+        f"{outcome}: {reason}" if len(labels) == len(columns) else f"{', '.join(labels)}: {outcome}: {reason}"
+        for (outcome, reason), labels in whys.items()
+    ]
+    return [plain(f"{cell.model['name']}: {note}") for note in (*reasons, *notes)]

@@ -1,0 +1,81 @@
+"""Settings of the NVE protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long, how often and how finely.
+
+    Attributes:
+        replicas: independent trajectories.
+        duration: ps of NVE at each time step; a multiple of ``sample_every``.
+        time_steps: fs; the first is the main one, the others tell the error of the integrator from that of the forces.
+            Under MTS they are inner time steps.
+        sample_every: fs between samples; a multiple of each time step (times the stride under MTS).
+        equilibration_time: ps of Langevin dynamics before, at the main time step.
+        equilibration_tau: fs, relaxation time of momenta in it.
+        explosion_temperature: K; a replica that is hotter, and hotter than ``explosion_factor`` times the temperature
+            of the system, has exploded.
+        explosion_factor: see ``explosion_temperature``.
+        seed: of momenta and of the Langevin noise.
+
+    Raises:
+        ValueError: a value is out of range, or times do not fit each other.
+    """
+
+    replicas: int
+    duration: float
+    time_steps: tuple[float, ...]
+    sample_every: float
+    equilibration_time: float
+    equilibration_tau: float = 50.0
+    explosion_temperature: float = 10000.0
+    explosion_factor: float = 20.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.replicas < 1:
+            raise ValueError(f"replicas is {self.replicas}; expected 1 or more")
+        if not self.time_steps or len(set(self.time_steps)) < len(self.time_steps):
+            raise ValueError(f"time_steps is {list(self.time_steps)}; expected one or more, all different")
+        positive = {
+            "duration": self.duration,
+            "sample_every": self.sample_every,
+            "equilibration_tau": self.equilibration_tau,
+            "explosion_temperature": self.explosion_temperature,
+            "explosion_factor": self.explosion_factor,
+            "time_steps": min(self.time_steps),
+        }
+        for name, value in positive.items():
+            if not value > 0:
+                raise ValueError(f"{name} is {value}; expected a positive number")
+        if self.equilibration_time < 0:
+            raise ValueError(f"equilibration_time is {self.equilibration_time}; expected 0 or more")
+        for time_step in self.time_steps:
+            if whole_steps(self.sample_every, time_step) is None:
+                raise ValueError(f"sample_every {self.sample_every} fs is no multiple of the time step {time_step} fs")
+        if self.n_samples < 2:
+            raise ValueError(f"duration {self.duration} ps holds fewer than 2 samples of {self.sample_every} fs")
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of one trajectory after its start.
+
+        Raises:
+            ValueError: the duration is no multiple of the sampling interval.
+        """
+        samples = whole_steps(1000.0 * self.duration, self.sample_every)
+        if samples is None:
+            raise ValueError(f"duration {self.duration} ps is no multiple of sample_every {self.sample_every} fs")
+        return samples
+
+
+def whole_steps(length: float, step: float) -> int | None:
+    """How many steps make up a length; None if it is no whole number."""
+    count = round(length / step)
+    return count if count > 0 and abs(length - count * step) < _TOLERANCE * length else None

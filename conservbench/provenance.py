@@ -1,0 +1,77 @@
+"""Where a number comes from: code, packages, machine and settings, as one JSON attribute. No user, host or path."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "mace-torch", "e3nn", "ase", "vesin", "numpy", "xarray", "h5netcdf", "safetensors")
+"""Distributions whose version may move a number, or is needed to read the file."""
+
+
+def provenance(
+    *, device: str, dtype: str, threads: int, seeds: Mapping[str, int], digests: Mapping[str, str]
+) -> dict[str, Any]:
+    """Everything needed to measure a cell again, and to find out why it came out different.
+
+    Args:
+        device: what the model ran on.
+        dtype: precision it ran in.
+        threads: of one process.
+        seeds: name to random seed.
+        digests: card to its digest.
+    """
+    return {
+        "conservbench": version_of("conservbench"),
+        "git": git_state(),
+        "python": platform.python_version(),
+        "packages": {name: version_of(name) for name in PACKAGES},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "device": device,
+        "dtype": dtype,
+        "threads": threads,
+        "seeds": dict(seeds),
+        "digests": dict(digests),
+    }
+
+
+def version_of(distribution: str) -> str | None:
+    """Installed version of a distribution, None where it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def git_state() -> dict[str, Any] | None:
+    """Commit of the checkout the package runs from, and whether tracked files differ; None outside a checkout."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@cache
+def processor() -> str:
+    """Name of the processor."""
+    table = Path("/proc/cpuinfo")
+    if table.is_file():
+        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git(root: Path, *words: str) -> str:
+    return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()

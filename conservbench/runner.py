@@ -1,0 +1,453 @@
+"""Plan the cells (model x protocol x system), measure those that are not done, and record how every one of them ended.
+
+A cell is measured on its own: model and system are loaded for it, random numbers are seeded for it, so that results do
+not depend on order, on workers, or on what ran before. Resume rests on the result files alone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from conservbench import plugins, process
+from conservbench.cards import (
+    CardError,
+    ModelCard,
+    ProtocolCard,
+    build,
+    canonical_json,
+    checkpoint_of,
+    find_model,
+    find_protocol,
+    list_models,
+    list_protocols,
+)
+from conservbench.outcome import Outcome
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from conservbench.protocols.base import Report
+
+
+class RunError(RuntimeError):
+    """The run cannot go on; what is finished is kept."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The unit of work, of resume and of distribution.
+
+    Attributes:
+        model: its card.
+        protocol: its card.
+        system: name of the system.
+        system_version: version of the system.
+        tier: which settings of the protocol.
+    """
+
+    model: ModelCard
+    protocol: ProtocolCard
+    system: str
+    system_version: int
+    tier: str
+
+    @property
+    def label(self) -> str:
+        """The cell in words."""
+        return f"{self.protocol.name} / {self.system} / {self.model.name}"
+
+    @property
+    def identity(self) -> str:
+        """JSON of all that a finished file must match to be kept."""
+        return canonical_json(
+            {
+                "model": [self.model.name, self.model.version, self.model.digest],
+                "protocol": [self.protocol.name, self.protocol.version, self.protocol.digest],
+                "system": [self.system, self.system_version],
+                "tier": self.tier,
+            }
+        )
+
+    @property
+    def settings(self) -> Any:
+        """The protocol's ``Settings`` of the tier.
+
+        Raises:
+            CardError: the card's settings do not fit.
+        """
+        kind = plugins.protocol_module(self.protocol.plugin, "settings").Settings
+        return build(kind, self.protocol.settings(self.tier), f"{self.protocol.path}: settings of tier {self.tier!r}")
+
+    def path(self, out: Path) -> Path:
+        """Its result file."""
+        from conservbench.result import result_path
+
+        return result_path(out, self.protocol.name, self.system, self.model.name)
+
+
+class Phase(StrEnum):
+    """What an event tells of a cell."""
+
+    KEPT = "kept"
+    STARTED = "started"
+    PROGRESS = "progress"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to a cell.
+
+    Attributes:
+        cell: which one.
+        phase: what.
+        fraction: of the cell that is done, in [0, 1].
+        outcome: how it ended; None while it has not.
+        reason: of the outcome, one line.
+    """
+
+    cell: Cell
+    phase: Phase
+    fraction: float = 0.0
+    outcome: Outcome | None = None
+    reason: str = ""
+
+
+def plan(
+    models: Sequence[str] = (), protocols: Sequence[str] = (), systems: Sequence[str] = (), tier: str = "quick"
+) -> list[Cell]:
+    """Cells of the names asked for; an empty list asks for all.
+
+    Everything that is wrong with the names, cards, settings or checkpoints comes out here, before anything runs.
+
+    Args:
+        models: names, paths of cards, or ``ase:package.module:factory``.
+        protocols: names or paths of cards.
+        systems: names; none asks for the systems that each protocol lists.
+        tier: ``smoke``, ``quick`` or ``standard``.
+
+    Raises:
+        ValueError: a name, a card, a plugin or a checkpoint is not there or not as it must be.
+    """
+    from conservbench.systems import find_system
+
+    model_cards = [find_model(name) for name in dict.fromkeys(models or list_models())]
+    protocol_cards = [find_protocol(name) for name in dict.fromkeys(protocols or list_protocols())]
+    for model in model_cards:
+        plugins.find_entry("conservbench.models", model.loader)
+        if model.checkpoint is not None:
+            checkpoint_of(model)
+    asked = {card.name: tuple(dict.fromkeys(systems or card.systems)) for card in protocol_cards}
+    versions = {name: find_system(name).version for names in asked.values() for name in names}
+    cells = [
+        Cell(model, protocol, system, versions[system], tier)
+        for protocol in protocol_cards
+        for system in asked[protocol.name]
+        for model in model_cards
+    ]
+    _refuse_doubles(cells)
+    for cell in {cell.protocol.name: cell for cell in cells}.values():
+        _ = cell.settings
+    return cells
+
+
+def kept_outcome(cell: Cell, out: Path) -> Outcome | None:
+    """How a cell ended, if its file is whole, final and of this identity; otherwise None: it is to be measured."""
+    from conservbench.result import ResultError, read_attributes
+
+    path = cell.path(out)
+    if not path.exists():
+        return None
+    try:
+        attributes = read_attributes(path)
+    except ResultError as error:
+        warnings.warn(f"{error}; measuring it again", stacklevel=2)
+        return None
+    finals = {outcome.value: outcome for outcome in Outcome if outcome.is_final}
+    return finals.get(attributes["outcome"]) if attributes.get("identity") == cell.identity else None
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    out: Path,
+    *,
+    jobs: int = 1,
+    device: str = "cpu",
+    fresh: bool = False,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> dict[Cell, Outcome]:
+    """Measure the cells that have no finished file yet.
+
+    Args:
+        cells: what :func:`plan` returned.
+        out: results folder.
+        jobs: worker processes; 1 measures in this process.
+        device: torch device of the models.
+        fresh: measure finished cells again too.
+        on_event: told of everything that happens to a cell, in this thread.
+
+    Returns:
+        How each cell ended.
+
+    Raises:
+        RunError: workers cannot be started.
+        KeyboardInterrupt: passed on after workers were stopped; finished cells are kept.
+    """
+    endings: dict[Cell, Outcome] = {}
+
+    def notify(event: Event) -> None:
+        if event.outcome is not None:
+            endings[event.cell] = event.outcome
+        on_event(event)
+
+    todo = []
+    for cell in cells:
+        kept = None if fresh else kept_outcome(cell, out)
+        if kept is None:
+            todo.append(cell)
+        else:
+            notify(Event(cell, Phase.KEPT, 1.0, kept))
+    if jobs == 1:
+        for cell in todo:
+            notify(Event(cell, Phase.STARTED))
+            outcome, reason = measure_cell(cell, out, device, _throttled(partial(_tell, notify, cell)))
+            notify(Event(cell, Phase.ENDED, 1.0, outcome, reason))
+    elif todo:
+        _run_in_workers(todo, out, jobs, device, notify)
+    return {cell: endings[cell] for cell in cells}
+
+
+def measure_cell(cell: Cell, out: Path, device: str, report: Report) -> tuple[Outcome, str]:
+    """Measure one cell in this process and write its file, however it ends.
+
+    Args:
+        cell: what to measure.
+        out: results folder.
+        device: torch device of the model.
+        report: told the fraction done.
+
+    Returns:
+        How it ended, and why, in one line.
+    """
+    import xarray as xr
+
+    started = time.monotonic()
+    try:
+        data = _measure(cell, device, report)
+        return _record(cell, out, device, data, time.monotonic() - started)
+    except (Exception, SystemExit) as error:
+        data = xr.Dataset(attrs=_ending_of(error))
+        return _record(cell, out, device, data, time.monotonic() - started)
+
+
+def _measure(cell: Cell, device: str, report: Report) -> xr.Dataset:
+    with process.quiet_loading():
+        load = plugins.loader(cell.model.loader)
+        import torch
+
+        from conservbench.models.base import check_support
+        from conservbench.state import from_atoms
+    from conservbench.systems import find_system
+
+    settings = cell.settings
+    system = find_system(cell.system)
+    measure = plugins.protocol_module(cell.protocol.plugin, "measure").measure
+    dtype = None if cell.protocol.dtype == "model" else cell.protocol.dtype
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(getattr(settings, "seed", 0))
+    try:
+        with process.quiet_stdout():
+            with process.quiet_loading():
+                model = load(cell.model, system, device=device, dtype=dtype)
+            check_support(model, from_atoms(system.sites), cell.model.scheme.channels)
+            return measure(model, cell.model.scheme, system, settings, report)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _ending_of(error: BaseException) -> dict[str, str]:
+    """Attributes that record an exception."""
+    import torch
+
+    from conservbench.models.base import UnsupportedError
+
+    if isinstance(error, UnsupportedError):
+        return {"outcome": Outcome.UNSUPPORTED.value, "outcome_reason": _one_line(error)}
+    reason = f"{type(error).__name__}: {_one_line(error)}"
+    # torch reports a full memory of the CPU as a plain RuntimeError of its allocator
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in reason:
+        return {"outcome": Outcome.OUT_OF_MEMORY.value, "outcome_reason": reason}
+    frames = traceback.extract_tb(error.__traceback__)
+    # file names without their folders: a result names no user
+    trace = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}: {frame.line}" for frame in frames]
+    return {"outcome": Outcome.FAILED.value, "outcome_reason": reason, "traceback": "\n".join(trace)}
+
+
+def _record(cell: Cell, out: Path, device: str, data: xr.Dataset, seconds: float) -> tuple[Outcome, str]:
+    from conservbench.provenance import provenance
+    from conservbench.result import write_result
+
+    outcome = Outcome(data.attrs.get("outcome", Outcome.COMPLETED))
+    reason = str(data.attrs.get("outcome_reason", ""))
+    settings = asdict(cell.settings)
+    dtype = cell.model.dtype if cell.protocol.dtype == "model" else cell.protocol.dtype
+    origin = provenance(
+        device=device,
+        dtype=dtype,
+        threads=1,
+        seeds={key: value for key, value in settings.items() if "seed" in key},
+        digests={"model": cell.model.digest, "protocol": cell.protocol.digest},
+    )
+    attributes = {
+        "outcome": outcome.value,
+        "outcome_reason": reason,
+        "model": cell.model.name,
+        "protocol": cell.protocol.name,
+        "system": cell.system,
+        "tier": cell.tier,
+        "identity": cell.identity,
+        "model_card": cell.model.to_json(),
+        "protocol_card": cell.protocol.to_json(),
+        "provenance": canonical_json({**origin, "seconds": round(seconds, 3)}),
+    }
+    write_result(data.assign_attrs(attributes), cell.path(out))
+    return outcome, reason
+
+
+def _run_in_workers(cells: list[Cell], out: Path, jobs: int, device: str, notify: Callable[[Event], None]) -> None:
+    """Measure cells in spawned processes; a process that dies costs only the cell that killed it."""
+    import xarray as xr
+
+    waiting, suspects = cells, []
+    while waiting:
+        ended, running = _run_pool(waiting, out, jobs, device, notify)
+        suspects += running
+        waiting = [cell for cell in waiting if cell not in ended and cell not in running]
+    # A dead worker takes the whole pool with it, and which of the running cells it had is not known: each is tried
+    # again alone, so that no cell is blamed for its neighbour.
+    for cell in suspects:
+        ended, _ = _run_pool([cell], out, 1, device, notify)
+        if not ended:
+            reason = "its worker died twice, killed by the system or by the model's own code"
+            data = xr.Dataset(attrs={"outcome": Outcome.FAILED.value, "outcome_reason": reason})
+            outcome, reason = _record(cell, out, device, data, 0.0)
+            notify(Event(cell, Phase.ENDED, 1.0, outcome, reason))
+
+
+def _run_pool(
+    cells: list[Cell], out: Path, jobs: int, device: str, notify: Callable[[Event], None]
+) -> tuple[list[Cell], list[Cell]]:
+    """Run cells until all have ended or a worker has died; returns those ended, and those running at the death."""
+    context = multiprocessing.get_context("spawn")
+    messages = context.SimpleQueue()
+    leash_end, leash = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(min(jobs, len(cells)), context, _start_worker, (messages, leash_end))
+    running: list[Cell] = []
+    ended: list[Cell] = []
+
+    def hear() -> None:
+        while not messages.empty():
+            index, phase, *rest = messages.get()
+            cell = cells[index]
+            if phase is Phase.STARTED:
+                running.append(cell)
+            elif phase is Phase.ENDED:
+                running.remove(cell)
+                ended.append(cell)
+            notify(Event(cell, phase, *rest))
+
+    try:
+        pending = {pool.submit(_work, index, cell, out, device) for index, cell in enumerate(cells)}
+        while pending:
+            done, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
+            hear()
+            for future in done:
+                future.result()
+    except BrokenProcessPool as error:
+        hear()
+        if not running and not ended:
+            advice = "a script must call this under `if __name__ == '__main__':`, or with jobs=1"
+            raise RunError(f"worker processes cannot start; {advice}") from error
+    except BaseException:
+        leash.close()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        leash.close()
+    return ended, running
+
+
+_messages: SimpleQueue[tuple[Any, ...]]
+
+
+def _start_worker(messages: SimpleQueue[tuple[Any, ...]], leash_end: Connection) -> None:
+    global _messages  # noqa: PLW0603 - how a pool's initializer hands things to its tasks
+    _messages = messages
+    # Ctrl-C reaches the whole process group: the parent alone answers it, and pulls the leash
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(leash_end,), daemon=True).start()
+    process.configure()
+
+
+def _end_with_parent(leash_end: Connection) -> None:
+    """End this process when the parent closes its end of the pipe or dies, in the middle of a cell if need be."""
+    try:
+        leash_end.recv()
+    except EOFError:
+        os._exit(1)
+
+
+def _work(index: int, cell: Cell, out: Path, device: str) -> None:
+    # put() returns when the message is in the pipe: what was running is known even if this process dies next
+    _messages.put((index, Phase.STARTED))
+    report = _throttled(lambda fraction: _messages.put((index, Phase.PROGRESS, fraction)))
+    outcome, reason = measure_cell(cell, out, device, report)
+    # messages shorter than the pipe's atomic size cannot be torn by a death
+    _messages.put((index, Phase.ENDED, 1.0, outcome, reason[:300]))
+
+
+def _tell(notify: Callable[[Event], None], cell: Cell, fraction: float) -> None:
+    notify(Event(cell, Phase.PROGRESS, fraction))
+
+
+def _throttled(report: Report, interval: float = 0.25) -> Report:
+    """Pass on no more than one report an interval (s)."""
+    last = float("-inf")
+
+    def passed(fraction: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= interval:
+            last = now
+            report(min(max(float(fraction), 0.0), 1.0))
+
+    return passed
+
+
+def _refuse_doubles(cells: Sequence[Cell]) -> None:
+    seen: dict[tuple[str, str, str], Cell] = {}
+    for cell in cells:
+        first = seen.setdefault((cell.protocol.name, cell.system, cell.model.name), cell)
+        if first is not cell:
+            raise CardError(f"two cards give the same cell {cell.label}: {first.model.path} and {cell.model.path}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

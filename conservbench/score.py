@@ -1,0 +1,294 @@
+"""Scores: what the judges say of measured cells, with the gates of the protocol cards. No torch.
+
+A score is computed from the file each time and never stored in it; the card that the file carries says which metrics
+there are and where their limits lie, so that an old result keeps the gates it was measured for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
+
+from conservbench import plugins
+from conservbench.cards import Metric, build
+from conservbench.outcome import Outcome
+from conservbench.protocols.base import Finding
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from rich.console import RenderableType
+
+    from conservbench.statistics import Interval
+
+Gate = Literal["pass", "fail", "unclear"]
+
+KEYS: Final = (
+    "model",
+    "protocol",
+    "system",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "unit",
+    "n",
+    "outcome",
+    "gate",
+)
+"""Keys of a score in JSON, in their order."""
+
+
+class ScoreError(ValueError):
+    """A tree of results cannot be scored: it is not one that this suite wrote."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one cell.
+
+    Attributes:
+        model: name of the model.
+        protocol: name of the protocol.
+        system: name of the system.
+        metric: key in the protocol card.
+        value: the estimate in ``unit``; None where there is none.
+        low: lower end of the 95 % interval; minus infinity where nothing bounds it.
+        high: upper end of the 95 % interval; infinity where nothing bounds it.
+        unit: of value, low and high.
+        n: independent samples behind it.
+        outcome: how the measurement of this metric ended.
+        gate: see :func:`gate_of`.
+        reason: why there is no value, or what a reader must know of it; not part of the JSON.
+    """
+
+    model: str
+    protocol: str
+    system: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    n: int
+    outcome: Outcome
+    gate: Gate | None
+    reason: str = ""
+
+    def to_row(self) -> dict[str, str | float | int | None]:
+        """The score in JSON types: an end that nothing bounds is None."""
+        row = {key: getattr(self, key) for key in KEYS}
+        bare = {key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)}
+        return {**row, **dict.fromkeys(bare), "outcome": str(self.outcome)}
+
+
+@dataclass(frozen=True)
+class ScoredCell:
+    """All scores of one cell and what its file says of their origin.
+
+    Attributes:
+        model: the model card as parsed when the cell was measured, with its digest.
+        protocol: the protocol card, likewise.
+        system: name of the system.
+        tier: which settings of the protocol.
+        outcome: how the cell ended; ``failed`` also where its file could not be judged.
+        reason: of the outcome.
+        provenance: code, packages, machine and seeds.
+        metrics: key to metric, as the card declares them.
+        scores: in the order of the judge.
+    """
+
+    model: Mapping[str, Any]
+    protocol: Mapping[str, Any]
+    system: str
+    tier: str
+    outcome: Outcome
+    reason: str
+    provenance: Mapping[str, Any] = field(repr=False)
+    metrics: Mapping[str, Metric] = field(repr=False)
+    scores: tuple[Score, ...]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the answer was known beforehand."""
+        return self.model.get("role") == "control"
+
+    @property
+    def headlines(self) -> tuple[Metric, ...]:
+        """The metrics that tables show."""
+        return _headlines(self.metrics)
+
+
+@dataclass(frozen=True)
+class ScoreTable(Sequence[Score]):
+    """Scores of many cells: a sequence of :class:`Score` that shows itself as tables, text, HTML or JSON."""
+
+    cells: tuple[ScoredCell, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> Score: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Score, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Score | tuple[Score, ...]:
+        """One score, or some."""
+        return self._scores[index]
+
+    def __len__(self) -> int:
+        """Number of scores."""
+        return len(self._scores)
+
+    def __iter__(self) -> Iterator[Score]:
+        """All scores, cell by cell."""
+        return iter(self._scores)
+
+    @property
+    def _scores(self) -> tuple[Score, ...]:
+        return tuple(score for cell in self.cells for score in cell.scores)
+
+    def failed_gates(self) -> list[Score]:
+        """Scores of models, not of controls, whose gate is ``fail``."""
+        return [score for cell in self.cells if not cell.is_control for score in cell.scores if score.gate == "fail"]
+
+    def to_rows(self) -> list[dict[str, str | float | int | None]]:
+        """One dictionary a score, in JSON types, with the keys :data:`KEYS`."""
+        return [score.to_row() for score in self]
+
+    def to_json(self) -> str:
+        """A JSON list of :meth:`to_rows`."""
+        return json.dumps(self.to_rows(), indent=1, ensure_ascii=False, allow_nan=False)
+
+    def __rich__(self) -> RenderableType:
+        """Tables for a terminal, one a protocol."""
+        from conservbench.leaderboard.table import rich_tables
+
+        return rich_tables(self.cells)
+
+    def __str__(self) -> str:
+        """The tables as plain text, 100 columns wide."""
+        from rich.console import Console
+
+        console = Console(width=100, color_system=None, force_terminal=False, force_jupyter=False)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get()
+
+    def _repr_html_(self) -> str:
+        from conservbench.leaderboard.table import html_tables
+
+        return html_tables(self.cells)
+
+
+def score(tree: xr.DataTree) -> ScoreTable:
+    """Judge every cell of a tree of results.
+
+    Args:
+        tree: groups ``/<protocol>/<system>/<model>``, as :func:`conservbench.result.open_results` gives it.
+
+    Returns:
+        Scores by protocol, system, models before controls, model and metric. A cell that could not be measured, or
+        not be judged, has a row without a value for each headline metric: never a gap.
+
+    Raises:
+        ScoreError: a group lacks an attribute that every result file has.
+    """
+    cells = [_scored(node.to_dataset(inherit=False), node.path) for node in tree.leaves if node.attrs]
+    order = sorted(cells, key=lambda c: (c.protocol["name"], c.tier, c.system, c.is_control, c.model["name"]))
+    return ScoreTable(tuple(order))
+
+
+def gate_of(metric: Metric | None, interval: Interval | None, outcome: Outcome) -> Gate | None:
+    """Whether a metric keeps the limits of its card.
+
+    Args:
+        metric: its declaration; None where the card has none.
+        interval: the finding's.
+        outcome: the finding's.
+
+    Returns:
+        ``pass`` if the whole interval is inside the limits, ``fail`` if it is wholly outside, ``unclear`` if it
+        straddles one. What the survivors of an explosion give cannot pass, and an explosion that left no value
+        fails. None where there is no limit, or no value for another reason.
+    """
+    if metric is None or (metric.below is None and metric.above is None):
+        return None
+    if interval is None:
+        return "fail" if outcome is Outcome.EXPLODED else None
+    below = math.inf if metric.below is None else metric.below
+    above = -math.inf if metric.above is None else metric.above
+    if interval.low >= below or interval.high <= above:
+        return "fail"
+    # an end that nothing bounds still is inside a side without a limit
+    inside = (metric.above is None or interval.low > above) and (metric.below is None or interval.high < below)
+    return "pass" if inside and outcome is Outcome.COMPLETED else "unclear"
+
+
+def _scored(data: xr.Dataset, where: str) -> ScoredCell:
+    """Scores of one cell; whatever its judge raises is an outcome of this cell alone."""
+    missing = [key for key in ("model_card", "protocol_card", "system", "tier", "outcome") if key not in data.attrs]
+    if missing:
+        raise ScoreError(f"{where}: attribute {missing[0]!r} is missing: not a result of this suite")
+    model, protocol = json.loads(data.attrs["model_card"]), json.loads(data.attrs["protocol_card"])
+    declared = protocol.get("metrics", {})
+    metrics = {key: build(Metric, {**declared[key], "key": key}, f"{where}: [metrics.{key}]") for key in declared}
+    outcome, reason = Outcome(data.attrs["outcome"]), str(data.attrs.get("outcome_reason", ""))
+    findings: list[Finding] = []
+    if data.data_vars:
+        try:
+            findings = _judged(data, protocol, metrics)
+        except Exception as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            outcome, reason = Outcome.FAILED, f"cannot be judged: {what}"
+    names = {"model": model["name"], "protocol": protocol["name"], "system": data.attrs["system"]}
+    found = {finding.metric: _from_finding(finding, metrics.get(finding.metric), names) for finding in findings}
+    for metric in _headlines(metrics):
+        if metric.key not in found:
+            blank = Finding(metric.key, metric.unit, None, outcome, reason)
+            found[metric.key] = _from_finding(blank, metric, names)
+    return ScoredCell(
+        model=model,
+        protocol=protocol,
+        system=data.attrs["system"],
+        tier=data.attrs["tier"],
+        outcome=outcome,
+        reason=reason,
+        provenance=json.loads(data.attrs.get("provenance", "{}")),
+        metrics=metrics,
+        scores=tuple(found.values()),
+    )
+
+
+def _judged(data: xr.Dataset, protocol: Mapping[str, Any], metrics: Mapping[str, Metric]) -> list[Finding]:
+    judge = plugins.protocol_module(protocol.get("plugin", protocol["name"]), "judge").judge
+    findings = list(judge(data))
+    for finding in findings:
+        metric = metrics.get(finding.metric)
+        if metric is not None and metric.unit != finding.unit:
+            raise ValueError(f"metric {finding.metric} is judged in {finding.unit!r}, its card says {metric.unit!r}")
+    return findings
+
+
+def _from_finding(finding: Finding, metric: Metric | None, names: Mapping[str, str]) -> Score:
+    interval = finding.interval
+    if interval is not None and not math.isfinite(interval.value):
+        interval = None
+    return Score(
+        **names,
+        metric=finding.metric,
+        value=None if interval is None else interval.value,
+        low=None if interval is None else interval.low,
+        high=None if interval is None else interval.high,
+        unit=finding.unit,
+        n=0 if interval is None else interval.n,
+        outcome=finding.outcome,
+        gate=gate_of(metric, interval, finding.outcome),
+        reason=finding.reason,
+    )
+
+
+def _headlines(metrics: Mapping[str, Metric]) -> tuple[Metric, ...]:
+    chosen = tuple(metric for metric in metrics.values() if metric.headline)
+    return chosen or tuple(metrics.values())

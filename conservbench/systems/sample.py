@@ -1,0 +1,197 @@
+"""Make the snapshots of a system: ``python -m conservbench.systems.sample NAME``. Run once; the file is kept.
+
+Silicon is moved by its Stillinger-Weber potential under ASE's Langevin thermostat, from a fixed seed. The numbers
+depend on the order of floating-point sums, so another machine samples other, equally good snapshots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import ase
+import numpy as np
+import torch
+from ase import Atoms, units
+from ase.build import bulk
+from ase.calculators.calculator import Calculator, all_changes
+from ase.data import atomic_masses
+from ase.md.langevin import Langevin
+
+from conservbench.models.stillinger_weber import StillingerWeber
+from conservbench.state import from_atoms
+
+SW_CITATION = "F. H. Stillinger and T. A. Weber, Phys. Rev. B 31, 5262 (1985), doi:10.1103/PhysRevB.31.5262"
+N_SNAPSHOTS = 8
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of dynamics at constant temperature: kelvin and picoseconds."""
+
+    temperature: float
+    duration: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a system is sampled.
+
+    Attributes:
+        version: of the system it makes.
+        title: one line for people.
+        citation: sources.
+        build: makes the perfect crystal.
+        stages: dynamics before the first snapshot; the last one sets the temperature of the snapshots.
+        spacing: ps between snapshots.
+        time_step: fs.
+        friction: 1/ps, of the thermostat.
+        seed: of momenta and thermostat.
+        crystal: whether the perfect crystal is the reference structure (else the first snapshot).
+    """
+
+    version: int
+    title: str
+    citation: str
+    build: Callable[[], Atoms]
+    stages: tuple[Stage, ...]
+    spacing: float
+    time_step: float
+    friction: float
+    seed: int
+    crystal: bool
+
+
+def diamond(lattice_constant: float) -> Atoms:
+    """64 silicon atoms, 2x2x2 cubic cells of the diamond structure."""
+    return bulk("Si", "diamond", a=lattice_constant, cubic=True) * (2, 2, 2)
+
+
+def diamond_of_density(density: float) -> Atoms:
+    """64 silicon atoms in the diamond structure at a density in g/cm^3."""
+    grams = 8 * atomic_masses[14] / units.kg * 1e3
+    return diamond((grams / density) ** (1 / 3) * 1e8)
+
+
+RECIPES: dict[str, Recipe] = {
+    "si-64": Recipe(
+        version=1,
+        title="Crystalline silicon, 64 atoms, 700 K",
+        citation=f"Diamond structure, a = 5.431 Å. Snapshots: {SW_CITATION}",
+        build=lambda: diamond(5.431),
+        stages=(Stage(700.0, 4.0),),
+        spacing=1.0,
+        time_step=1.0,
+        friction=2.0,
+        seed=20250701,
+        crystal=True,
+    ),
+    "si-liquid-64": Recipe(
+        version=1,
+        title="Liquid silicon, 64 atoms, 2000 K",
+        citation=(
+            "Density 2.52 g/cm^3, near the measured 2.51 at 2000 K (Densities of Si determined by an image digitizing "
+            f"technique in combination with an electrostatic levitator, 1997). Snapshots: {SW_CITATION}"
+        ),
+        build=lambda: diamond_of_density(2.52),
+        stages=(Stage(4500.0, 4.0), Stage(3500.0, 3.0), Stage(2600.0, 2.0), Stage(2000.0, 6.0)),
+        spacing=1.5,
+        time_step=1.0,
+        friction=2.0,
+        seed=20250702,
+        crystal=False,
+    ),
+}
+
+
+class StillingerWeberForces(Calculator):  # type: ignore[misc, unused-ignore]
+    """Forces of our Stillinger-Weber potential for ASE's dynamics."""
+
+    implemented_properties = ["forces"]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.model = StillingerWeber()
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes
+    ) -> None:
+        """Fill ``results``; see ASE."""
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        prediction = self.model.evaluate(from_atoms(cast("Atoms", self.atoms)), forces=["gradient"])
+        self.results = {"forces": prediction.forces["gradient"].numpy()}
+
+
+def sample(name: str) -> dict[str, Any]:
+    """The table of a system, as its file holds it."""
+    recipe = RECIPES[name]
+    sites = recipe.build()
+    atoms = sites.copy()
+    atoms.calc = StillingerWeberForces()
+    random = np.random.default_rng(recipe.seed)
+    spread = np.sqrt(atoms.get_masses() * units.kB * recipe.stages[0].temperature)
+    atoms.set_momenta(random.normal(size=(len(atoms), 3)) * spread[:, None])
+    dynamics = Langevin(
+        atoms,
+        recipe.time_step * units.fs,
+        temperature_K=recipe.stages[0].temperature,
+        friction=recipe.friction / (1000 * units.fs),
+        fixcm=False,
+        rng=random,
+    )
+
+    def advance(duration: float) -> None:
+        dynamics.run(round(1000 * duration / recipe.time_step))
+
+    for stage in recipe.stages:
+        dynamics.set_temperature(temperature_K=stage.temperature)
+        advance(stage.duration)
+    snapshots = []
+    for _ in range(N_SNAPSHOTS):
+        # the thermostat lets the centre of mass wander; it is brought back
+        drift = (atoms.positions - sites.positions).mean(0)
+        snapshots.append(np.round(atoms.positions - drift, DIGITS).tolist())
+        advance(recipe.spacing)
+    return {
+        "name": name,
+        "version": recipe.version,
+        "title": recipe.title,
+        "temperature": recipe.stages[-1].temperature,
+        "citation": recipe.citation,
+        "provenance": (
+            f"python -m conservbench.systems.sample {name}; seed {recipe.seed}; ASE {ase.__version__}, "
+            f"torch {torch.__version__}, vesin {version('vesin')}, Python {platform.python_version()}"
+        ),
+        "cell": sites.cell.array.tolist(),
+        "pbc": [True, True, True],
+        "numbers": sites.numbers.tolist(),
+        "sites": sites.positions.tolist() if recipe.crystal else snapshots[0],
+        "snapshots": snapshots,
+    }
+
+
+def main() -> None:
+    """Sample one system and write its file."""
+    parser = argparse.ArgumentParser(description="Sample a system.", epilog="example: sample si-64")
+    parser.add_argument("name", choices=sorted(RECIPES))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    target = arguments.out / f"{arguments.name}.json"
+    draft = target.with_suffix(".tmp")
+    table = sample(arguments.name)
+    lines = [f'"{key}": {json.dumps(value, separators=(",", ":"), ensure_ascii=False)}' for key, value in table.items()]
+    draft.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    os.replace(draft, target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Sheets: which rows share a table, and what is said below it."""
+
+import pytest
+
+from conservbench.leaderboard.sheet import limits_of, plain, sheets
+from conservbench.outcome import Outcome
+
+
+def test_rows_by_system_with_gates_and_controls(make_cell):
+    cells = [make_cell("net"), make_cell("toy", (0.0, 0.1), model={"role": "control"}), make_cell(system="liquid")]
+    (sheet,) = sheets(cells)
+    assert sheet.title == "NVE drift: version 1, standard tier"
+    assert sheet.headings == ("energy drift [meV/atom/ps]", "gates")
+    assert list(sheet.systems) == ["si-64", "liquid"]
+    net, toy = sheet.systems["si-64"]
+    assert [entry.marked for entry in net.entries] == ["7.0 ± 0.4 ✗", "1✓ 1✗"]
+    assert (toy.name, toy.entries[0].marked) == ("toy (control)", "0.00 ± 0.10 ✓")
+
+
+@pytest.mark.parametrize("change", [{"protocol": {"version": 2}}, {"protocol": {"digest": "p2"}}, {"tier": "quick"}])
+def test_what_is_not_comparable_does_not_share_a_table(make_cell, change):
+    assert len(sheets([make_cell(), make_cell("other", **change)])) == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word"),
+    [
+        (Outcome.UNSUPPORTED, "unsupported"),
+        (Outcome.OUT_OF_MEMORY, "out of memory"),
+        (Outcome.NOT_CONVERGED, "not converged"),
+        (Outcome.FAILED, "failed"),
+    ],
+)
+def test_an_outcome_without_value_is_a_word_and_a_note(make_cell, outcome, word):
+    (sheet,) = sheets([make_cell(drift=None, outcome=outcome, reason="no direct forces")])
+    assert [entry.marked for entry in sheet.systems["si-64"][0].entries] == [word, "–"]
+    assert sheet.notes["si-64"] == (f"net: {word}: no direct forces",)
+
+
+def test_an_explosion_is_a_failed_gate(make_cell):
+    (sheet,) = sheets([make_cell(drift=None, outcome=Outcome.EXPLODED, reason="4 of 4")])
+    assert [entry.marked for entry in sheet.systems["si-64"][0].entries] == ["exploded ✗", "2✗"]
+
+
+def test_a_value_of_survivors_is_qualified(make_cell):
+    cell = make_cell(drift=(0.0, 0.1), outcome=Outcome.EXPLODED, reason="1 of 8 replicas exploded")
+    (sheet,) = sheets([cell])
+    assert sheet.systems["si-64"][0].entries[0].marked == "0.00 ± 0.10 † ?"
+    assert "net: exploded: 1 of 8 replicas exploded" in sheet.notes["si-64"]
+
+
+def test_a_failed_gate_without_a_column_is_noted(make_cell):
+    (sheet,) = sheets([make_cell(drift=(0.0, 0.1))])
+    assert sheet.notes["si-64"] == ("net: ✗ order in dt: 0.00 ± 0.10; the gate is above 1.5",)
+
+
+def test_limits_in_words(make_cell):
+    metrics = make_cell().metrics
+    assert limits_of(metrics["drift"]) == "above -0.26 and below 0.26"
+    assert limits_of(metrics["order"]) == "above 1.5"
+
+
+def test_plain_text_has_nothing_a_terminal_acts_on():
+    assert plain("a\x1b[31m b\r\n\tc\u202e d") == "a [31m b c d"

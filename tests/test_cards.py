@@ -1,0 +1,276 @@
+"""Cards are read strictly, and every complaint names file, key and what was expected."""
+
+import hashlib
+import pickle
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from conservbench.cards import (
+    CardError,
+    build,
+    checkpoint_of,
+    exact_keys,
+    find_model,
+    find_protocol,
+    list_models,
+    list_protocols,
+    read_model,
+    read_protocol,
+)
+from conservbench.scheme import Scheme
+
+PLUGIN = Path(__file__).parent / "plugin"
+
+MODEL = """
+name = "net"
+version = 3
+title = "A network"
+loader = "toy"
+scheme = "mts"
+stride = 8
+authors = ["A. One", "B. Two"]
+
+[options]
+field = "swirl"
+"""
+
+PROTOCOL = """
+name = "heat"
+version = 2
+title = "Heating"
+question = "Does it heat?"
+method = "Watch it."
+systems = ["si-64"]
+dtype = "float64"
+
+[settings]
+steps = 100
+every = 2.0
+
+[tiers.smoke]
+steps = 10
+
+[metrics.drift]
+label = "drift"
+unit = "meV/atom/ps"
+headline = true
+digits = 2
+below = 1
+source = "a paper"
+"""
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / f"{name}.toml"
+    path.write_text(dedent(text), encoding="utf-8")
+    return path
+
+
+def complaint(path: Path, read=read_model) -> str:
+    with pytest.raises(CardError) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_model_card(tmp_path):
+    card = read_model(write(tmp_path, "net", MODEL))
+    assert (card.name, card.version, card.loader) == ("net", 3, "toy")
+    assert card.scheme == Scheme("mts", 8)
+    assert card.authors == ("A. One", "B. Two")
+    assert card.options == {"field": "swirl"}
+    assert (card.role, card.dtype, card.trust, card.twin, card.checkpoint) == ("model", "float64", False, None, None)
+    assert pickle.loads(pickle.dumps(card)) == card
+    assert len({card, card}) == 1
+
+
+def test_protocol_card(tmp_path):
+    card = read_protocol(write(tmp_path, "heat", PROTOCOL))
+    assert card.plugin == "heat"
+    assert card.settings("quick") == {"steps": 100, "every": 2.0}
+    assert card.settings("smoke") == {"steps": 10, "every": 2.0}
+    drift = card.metrics["drift"]
+    assert (drift.unit, drift.below, drift.above, drift.headline, drift.digits) == ("meV/atom/ps", 1.0, None, True, 2)
+    assert isinstance(drift.below, float)
+    with pytest.raises(CardError, match="unknown tier 'smok'; did you mean 'smoke'"):
+        card.settings("smok")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("title =", "titel =", ["unknown key 'titel'", "did you mean 'title'", "training_data"]),
+        ("version = 3", 'version = "3"', ["version is '3'", "expected a whole number"]),
+        ("version = 3", "version = true", ["version is True", "expected a whole number"]),
+        ("version = 3\n", "", ["missing key 'version'", "expected a whole number"]),
+        ('scheme = "mts"', 'scheme = "gradint"', ["scheme is 'gradint'", "did you mean 'gradient'"]),
+        ('scheme = "mts"', 'scheme = "direct"', ["stride 8 does not go with scheme 'direct'"]),
+        ('scheme = "mts"\n', "", ["missing key 'scheme'"]),
+        ('authors = ["A. One", "B. Two"]', 'authors = "A. One"', ["authors is 'A. One'", "an array of a string"]),
+        ('authors = ["A. One", "B. Two"]', "authors = [1]", ["authors is 1", "expected a string"]),
+        ('loader = "toy"', 'loader = "toy"\ndigest = "x"', ["unknown key 'digest'"]),
+        ('loader = "toy"', 'loader = "toy"\ncheckpoint = 3', ["checkpoint is 3", "expected a string"]),
+        ('loader = "toy"', 'loader = "toy"\nrole = "boss"', ["role is 'boss'", "control, model"]),
+        ('name = "net"', 'name = "nett"', ["name is 'nett'", "the name of the file"]),
+        ("version = 3", "version 3", ["not TOML", "line 3"]),
+    ],
+)
+def test_model_card_complaints(tmp_path, old, new, words):
+    assert old in MODEL
+    said = complaint(write(tmp_path, "net", MODEL.replace(old, new)))
+    for word in words:
+        assert word in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("question =", "quesiton =", ["unknown key 'quesiton'", "did you mean 'question'"]),
+        ("[tiers.smoke]", "[tiers.smok]", ["[tiers]: unknown key 'smok'", "did you mean 'smoke'"]),
+        ("below = 1", 'below = "1"', ["[metrics.drift]: below is '1'", "expected a number"]),
+        ("below = 1", "blow = 1", ["[metrics.drift]: unknown key 'blow'", "did you mean 'below'"]),
+        ('unit = "meV/atom/ps"\n', "", ["[metrics.drift]: missing key 'unit'"]),
+        ('systems = ["si-64"]', "systems = [64]", ["systems is 64", "expected a string"]),
+        ('dtype = "float64"', 'dtype = "float32"', ["dtype is 'float32'", "expected one of: float64, model"]),
+        ('name = "heat"\n', "", ["missing key 'name'"]),
+    ],
+)
+def test_protocol_card_complaints(tmp_path, old, new, words):
+    assert old in PROTOCOL
+    said = complaint(write(tmp_path, "heat", PROTOCOL.replace(old, new)), read_protocol)
+    for word in words:
+        assert word in said
+
+
+def test_digest_follows_what_determines_the_numbers(tmp_path):
+    card = read_model(write(tmp_path, "net", MODEL))
+    prose = read_model(write(tmp_path, "net", MODEL.replace("A network", "The network")))
+    assert prose.digest == card.digest
+    for old, new in [
+        ("swirl", "harmonic"),
+        ("stride = 8", "stride = 4"),
+        ("[options]", 'dtype = "float32"\n[options]'),
+    ]:
+        assert read_model(write(tmp_path, "net", MODEL.replace(old, new))).digest != card.digest
+
+    protocol = read_protocol(write(tmp_path, "heat", PROTOCOL))
+    gate = read_protocol(write(tmp_path, "heat", PROTOCOL.replace("below = 1", "below = 2")))
+    steps = read_protocol(write(tmp_path, "heat", PROTOCOL.replace("steps = 100", "steps = 101")))
+    assert gate.digest == protocol.digest
+    assert steps.digest != protocol.digest
+
+
+def test_checkpoint(tmp_path):
+    good = hashlib.sha256(b"weights").hexdigest()
+    options = 'checkpoint = "weights.bin"\nsha256 = "{}"\n[options]'
+    (tmp_path / "weights.bin").write_bytes(b"weights")
+    card = read_model(write(tmp_path, "net", MODEL.replace("[options]", options.format(good))))
+    assert checkpoint_of(card) == tmp_path / "weights.bin"
+
+    wrong = read_model(write(tmp_path, "net", MODEL.replace("[options]", options.format("0" * 64))))
+    with pytest.raises(CardError, match=f"net.toml: .*weights.bin has sha256 {good}; expected 0000"):
+        checkpoint_of(wrong)
+    assert wrong.digest != card.digest
+
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(CardError, match=r"net.toml: checkpoint: no file .*weights.bin"):
+        checkpoint_of(card)
+    with pytest.raises(CardError, match="missing key 'checkpoint'"):
+        checkpoint_of(read_model(write(tmp_path, "net", MODEL)))
+
+
+def test_checkpoint_without_a_checksum_still_makes_the_digest(tmp_path):
+    path = write(tmp_path, "net", MODEL.replace("[options]", 'checkpoint = "weights.bin"\n[options]'))
+    (tmp_path / "weights.bin").write_bytes(b"one")
+    first = read_model(path)
+    (tmp_path / "weights.bin").write_bytes(b"two")
+    assert read_model(path).digest != first.digest
+
+
+def test_find_by_path_and_near_name(tmp_path, monkeypatch):
+    path = write(tmp_path, "net", MODEL)
+    assert find_model(str(path)).name == "net"
+    monkeypatch.chdir(tmp_path)
+    assert find_model("net.toml").path == path
+    with pytest.raises(CardError, match=r"no card missing\.toml"):
+        find_model("missing.toml")
+    monkeypatch.syspath_prepend(PLUGIN)
+    with pytest.raises(CardError, match="no model 'ticks-fin'; did you mean 'ticks-fine'"):
+        find_model("ticks-fin")
+    with pytest.raises(CardError, match="no protocol 'tick'; did you mean 'ticks'"):
+        find_protocol("tick")
+
+
+def test_cards_of_plugins(monkeypatch, tmp_path):
+    assert "ticks-fine" not in list_models()
+    monkeypatch.syspath_prepend(PLUGIN)
+    assert "ticks-fine" in list_models()
+    assert "ticks" in list_protocols()
+    assert find_protocol("ticks").settings("smoke")["steps"] == 5
+
+
+def test_published_cards_are_valid():
+    for name in list_models():
+        card = find_model(name)
+        assert card.twin is None or card.twin in list_models()
+        if card.checkpoint is not None:
+            checkpoint_of(card)
+    for name in list_protocols():
+        assert find_protocol(name).metrics
+
+
+def test_ase_factory(monkeypatch, tmp_path):
+    (tmp_path / "springs.py").write_text("def make(): ...\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    card = find_model("ase:springs:make")
+    assert (card.name, card.version, card.loader) == ("ase:springs:make", 0, "ase")
+    assert card.scheme == Scheme("gradient")
+    assert card.options == {"factory": "springs:make"}
+    # no one bumps its version: an edited source must make another model
+    (tmp_path / "springs.py").write_text("def make(): return 1\n", encoding="utf-8")
+    assert find_model("ase:springs:make").digest != card.digest
+    for name, said in [
+        ("ase:springs", "expected ase:package.module:factory"),
+        ("ase:sprongs:make", "no module 'sprongs'"),
+    ]:
+        with pytest.raises(CardError, match=said):
+            find_model(name)
+
+
+@dataclass(frozen=True)
+class Options:
+    size: int
+    widths: tuple[int, ...]
+    scale: float | None = None
+
+    def __post_init__(self):
+        if self.size < 0:
+            raise ValueError("size is negative")
+
+
+def test_build():
+    assert build(Options, {"size": 1, "widths": [2, 3], "scale": 1}, "here") == Options(1, (2, 3), 1.0)
+    for table, said in [
+        ({"size": 1.5, "widths": []}, "here: size is 1.5; expected a whole number"),
+        ({"size": 1, "widths": [1.0]}, "here: widths is 1.0; expected a whole number"),
+        ({"size": 1, "widths": [], "scale": "x"}, "here: scale is 'x'; expected a number"),
+        ({"size": -1, "widths": []}, "here: size is negative"),
+        ({"size": 1}, "here: missing key 'widths'"),
+    ]:
+        with pytest.raises(CardError, match=f"^{said}"):
+            build(Options, table, "here")
+    with pytest.raises(CardError, match="here: unknown key 'sise'; did you mean 'size'"):
+        exact_keys({"sise": 1}, ["size", "width"], "here")
+
+
+def test_import_is_light():
+    heavy = {"torch", "numpy", "xarray", "ase", "rich"}
+    code = f"import sys, conservbench, conservbench.runner; print(*{heavy} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == ""

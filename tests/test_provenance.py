@@ -1,0 +1,47 @@
+"""Provenance is complete, and names no user, host or path."""
+
+import getpass
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from conservbench import provenance as module
+from conservbench.provenance import git_state, provenance, version_of
+
+
+def record():
+    return provenance(device="cpu", dtype="float64", threads=1, seeds={"seed": 7}, digests={"model": "ab"})
+
+
+def test_says_what_ran():
+    found = json.loads(json.dumps(record()))
+    assert found["packages"]["torch"] == version("torch")
+    assert found["python"] == platform.python_version()
+    assert (found["device"], found["dtype"], found["threads"]) == ("cpu", "float64", 1)
+    assert (found["seeds"], found["digests"]) == ({"seed": 7}, {"model": "ab"})
+    assert found["processor"]
+
+
+def test_names_nobody():
+    text = json.dumps(record())
+    assert str(Path.home()) not in text
+    assert str(Path(module.__file__).parent) not in text
+    assert platform.node() not in text
+    assert f'"{getpass.getuser()}"' not in text
+
+
+def test_unknown_distribution():
+    assert version_of("no-such-distribution-anywhere") is None
+
+
+def test_git_state(monkeypatch):
+    git_state.cache_clear()
+    words = {"rev-parse": "0123abc", "status": " M conservbench/cards.py"}
+    monkeypatch.setattr(module, "_git", lambda root, word, *rest: words[word])
+    monkeypatch.setattr(Path, "exists", lambda self: True)
+    assert git_state() == {"commit": "0123abc", "dirty": True}
+    git_state.cache_clear()
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    assert git_state() is None
+    git_state.cache_clear()

@@ -1,0 +1,340 @@
+"""Cells are planned, measured, resumed, and every ending is recorded. The plugin in tests/plugin plays the models."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from conservbench import plugins, runner
+from conservbench.cards import TIERS, CardError
+from conservbench.outcome import Outcome
+from conservbench.plugins import PluginError
+from conservbench.result import open_results, read_attributes, read_result
+from conservbench.runner import Phase, RunError, plan, run_cells
+
+PLUGIN = Path(__file__).parent / "plugin"
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def ticks(monkeypatch):
+    monkeypatch.syspath_prepend(PLUGIN)
+
+
+def cells_of(*models, tier="smoke"):
+    return plan([f"ticks-{name}" for name in models], ["ticks"], [], tier)
+
+
+def same_but_for_time(one: xr.Dataset, two: xr.Dataset) -> bool:
+    def timeless(data: xr.Dataset) -> xr.Dataset:
+        origin = json.loads(data.attrs["provenance"])
+        origin.pop("seconds")
+        return data.assign_attrs(provenance=json.dumps(origin))
+
+    return timeless(one).identical(timeless(two))
+
+
+def command(*words, out):
+    head = [sys.executable, "-m", "conservbench", "run", "-p", "ticks", "--out", str(out)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PLUGIN), str(ROOT)])}
+    return {"args": [*head, *words], "env": environment, "cwd": out.parent}
+
+
+# planning
+
+
+def test_plan_is_the_product():
+    cells = plan(["ticks-fine", "ticks-slow", "ticks-fine"], ["ticks"], ["si-64", "si-liquid-64"], "quick")
+    assert [(cell.system, cell.model.name) for cell in cells] == [
+        ("si-64", "ticks-fine"),
+        ("si-64", "ticks-slow"),
+        ("si-liquid-64", "ticks-fine"),
+        ("si-liquid-64", "ticks-slow"),
+    ]
+    assert cells[0].settings.steps == 50
+    assert [cell.system for cell in cells_of("fine")] == ["si-64"]
+    assert cells_of("fine")[0].settings.steps == 5
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_published_cards_can_be_planned(tier):
+    assert all(cell.settings is not None for cell in plan(tier=tier))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((["ticks-fin"], ["ticks"]), "no model 'ticks-fin'; did you mean 'ticks-fine'"),
+        ((["ticks-fine"], ["tick"]), "no protocol 'tick'; did you mean 'ticks'"),
+        ((["ticks-fine"], ["ticks"], ["si-63"]), "si-63.*did you mean 'si-64'"),
+        ((["ticks-fine"], ["ticks"], [], "quik"), "unknown tier 'quik'; did you mean 'quick'"),
+    ],
+)
+def test_wrong_names_are_told_before_anything_runs(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        plan(*arguments)
+
+
+def test_wrong_cards_are_told_before_anything_runs(tmp_path):
+    model = (PLUGIN / "ticks/models/ticks-fine.toml").read_text().replace("ticks-fine", "mine")
+    path = tmp_path / "mine.toml"
+    path.write_text('checkpoint = "gone.bin"\n' + model)
+    with pytest.raises(CardError, match=r"mine.toml: checkpoint: no file .*gone\.bin"):
+        plan([str(path)], ["ticks"])
+    path.write_text(model.replace('"acting"', '"actin"'))
+    with pytest.raises(PluginError, match=r"no plugin 'actin'.*did you mean 'acting'"):
+        plan([str(path)], ["ticks"])
+
+    protocol = (
+        (PLUGIN / "ticks/protocols/ticks.toml").read_text().replace('name = "ticks"', 'name = "mine"\nplugin = "ticks"')
+    )
+    for old, new, said in [
+        ("steps = 50", "stesp = 50", "unknown key 'stesp'; did you mean 'steps'"),
+        ("seed = 7", 'seed = "7"', "seed is '7'; expected a whole number"),
+    ]:
+        path.write_text(protocol.replace(old, new))
+        with pytest.raises(CardError, match=f"mine.toml: settings of tier 'quick': {said}"):
+            plan(["ticks-fine"], [str(path)])
+
+
+def test_two_cards_of_one_name(tmp_path):
+    path = tmp_path / "ticks-fine.toml"
+    path.write_text((PLUGIN / "ticks/models/ticks-fine.toml").read_text())
+    with pytest.raises(CardError, match=r"two cards give the same cell ticks / si-64 / ticks-fine"):
+        plan(["ticks-fine", str(path)], ["ticks"])
+
+
+# endings
+
+
+def test_every_ending_is_recorded(tmp_path):
+    expected = {
+        "fine": ("completed", ""),
+        "explode": ("exploded", ""),
+        "refuse": ("unsupported", "not with me"),
+        "direct": ("unsupported", "the model has no direct forces (it has: gradient)"),
+        "water": ("unsupported", "the model does not know Si (it knows: H, O)"),
+        "raise": ("failed", "RuntimeError: the network is confused"),
+        "invalid": ("failed", "InvalidPredictionError: energy is NaN"),
+        "exit": ("failed", "SystemExit: bye"),
+        "memory": ("out_of_memory", "MemoryError: "),
+        "torch-memory": ("out_of_memory", "OutOfMemoryError: CUDA out of memory"),
+        "cpu-memory": ("out_of_memory", "RuntimeError: "),
+    }
+    cells = cells_of(*expected)
+    endings = run_cells(cells, tmp_path)
+    assert list(endings) == cells
+    for cell, (outcome, reason) in zip(cells, expected.values(), strict=True):
+        attributes = read_attributes(cell.path(tmp_path))
+        assert (attributes["outcome"], endings[cell]) == (outcome, Outcome(outcome))
+        assert attributes["outcome_reason"].startswith(reason)
+        assert "\n" not in attributes["outcome_reason"]
+        assert ("traceback" in attributes) == (outcome == "failed")
+    trace = read_attributes(cells_of("raise")[0].path(tmp_path))["traceback"]
+    assert "acting.py" in trace
+    assert str(ROOT) not in trace
+    assert len(open_results(tmp_path)["ticks/si-64"].children) == len(expected)
+
+
+def test_file_says_what_was_measured(tmp_path, capsys):
+    (cell,) = cells_of("fine")
+    run_cells([cell], tmp_path)
+    data = read_result(tmp_path / "ticks" / "si-64" / "ticks-fine.nc")
+    assert data["walk"].attrs["units"] == "eV"
+    assert [data.attrs[key] for key in ("model", "protocol", "system", "tier")] == [
+        "ticks-fine",
+        "ticks",
+        "si-64",
+        "smoke",
+    ]
+    assert json.loads(data.attrs["model_card"])["options"] == {"act": "fine"}
+    assert json.loads(data.attrs["protocol_card"])["metrics"]["end"]["unit"] == "eV"
+    origin = json.loads(data.attrs["provenance"])
+    assert (origin["seeds"], origin["dtype"], origin["threads"]) == ({"seed": 7}, "float64", 1)
+    assert origin["digests"] == {"model": cell.model.digest, "protocol": cell.protocol.digest}
+    assert capsys.readouterr().out == ""
+
+
+def test_events(tmp_path):
+    heard = []
+    (cell,) = cells_of("fine")
+    run_cells([cell], tmp_path, on_event=heard.append)
+    run_cells([cell], tmp_path, on_event=heard.append)
+    phases = [event.phase for event in heard]
+    assert phases[:2] == [Phase.STARTED, Phase.PROGRESS]
+    assert phases[-2:] == [Phase.ENDED, Phase.KEPT]
+    assert heard[1].fraction == 0.2
+    assert all(event.outcome is Outcome.COMPLETED for event in heard[-2:])
+
+
+def test_measurement_that_returns_nonsense_is_a_failure(tmp_path, monkeypatch):
+    (cell,) = cells_of("fine")
+    measure = plugins.protocol_module("ticks", "measure")
+    for nonsense in [None, xr.Dataset(attrs={"outcome": "superb"}), xr.Dataset({"x": ("y", [object()])})]:
+        monkeypatch.setattr(measure, "measure", lambda *arguments, result=nonsense: result)
+        assert run_cells([cell], tmp_path) == {cell: Outcome.FAILED}
+        assert read_attributes(cell.path(tmp_path))["outcome_reason"]
+
+
+# resume
+
+
+def test_final_files_are_kept_and_others_measured_again(tmp_path):
+    cells = cells_of("fine", "refuse", "explode", "raise", "memory")
+    run_cells(cells, tmp_path)
+    before = {cell: cell.path(tmp_path).stat().st_ino for cell in cells}
+    run_cells(cells, tmp_path)
+    touched = {cell.model.name for cell in cells if cell.path(tmp_path).stat().st_ino != before[cell]}
+    assert touched == {"ticks-raise", "ticks-memory"}
+    run_cells(cells, tmp_path, fresh=True)
+    assert all(cell.path(tmp_path).stat().st_ino != before[cell] for cell in cells)
+
+
+def test_stale_files_are_measured_again(tmp_path):
+    card = tmp_path / "mine.toml"
+    text = (PLUGIN / "ticks/models/ticks-fine.toml").read_text().replace("ticks-fine", "mine")
+
+    def phases(text, tier="smoke"):
+        card.write_text(text)
+        heard = []
+        run_cells(plan([str(card)], ["ticks"], [], tier), tmp_path / "out", on_event=heard.append)
+        return {event.phase for event in heard}
+
+    assert Phase.STARTED in phases(text)
+    assert phases(text) == {Phase.KEPT}
+    assert phases(text.replace("A model that will", "The model that will")) == {Phase.KEPT}
+    assert Phase.STARTED in phases(text.replace("version = 1", "version = 2"))
+    assert Phase.STARTED in phases(text.replace('"fine"', '"slow"'))
+    assert Phase.STARTED in phases(text.replace('"fine"', '"slow"'), tier="quick")
+
+
+def test_broken_file_is_measured_again(tmp_path):
+    (cell,) = cells_of("fine")
+    run_cells([cell], tmp_path)
+    path = cell.path(tmp_path)
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.warns(UserWarning, match=r"ticks-fine\.nc: not a readable result file.*measuring it again"):
+        assert run_cells([cell], tmp_path) == {cell: Outcome.COMPLETED}
+    read_result(path)
+
+
+def test_results_do_not_depend_on_what_ran_before(tmp_path):
+    forth, back = cells_of("fine", "slow"), cells_of("slow", "fine")
+    run_cells(forth, tmp_path / "forth")
+    run_cells(back, tmp_path / "back")
+    for cell in forth:
+        assert same_but_for_time(read_result(cell.path(tmp_path / "forth")), read_result(cell.path(tmp_path / "back")))
+
+
+# workers
+
+
+@pytest.mark.slow
+def test_dead_worker_costs_only_its_own_cell(tmp_path):
+    cells = cells_of("slow", "die", "fine", "slow-b", "raise", tier="quick")
+    heard = []
+    endings = run_cells(cells, tmp_path, jobs=2, on_event=heard.append)
+    assert Counter(endings.values()) == {Outcome.COMPLETED: 3, Outcome.FAILED: 2}
+    dead = next(cell for cell in cells if cell.model.name == "ticks-die")
+    assert "worker died twice" in read_attributes(dead.path(tmp_path))["outcome_reason"]
+    assert sum(event.cell is dead and event.phase is Phase.STARTED for event in heard) == 2
+    assert Counter(event.cell for event in heard if event.phase is Phase.ENDED) == Counter(cells)
+    # workers measure what this process measures
+    fine = next(cell for cell in cells if cell.model.name == "ticks-fine")
+    run_cells([fine], tmp_path / "here")
+    assert same_but_for_time(read_result(fine.path(tmp_path)), read_result(fine.path(tmp_path / "here")))
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on_where_it_was(tmp_path):
+    names = ["ticks-fine", "ticks-slow", "ticks-slow-b", "ticks-slow-c", "ticks-slow-d"]
+    words = [word for name in names for word in ("-m", name)] + ["--jobs", "2"]
+    out = tmp_path / "out"
+    # a session of its own: the workers can be looked for after their parent was killed
+    killed = subprocess.Popen(**command(*words, out=out), start_new_session=True, stderr=subprocess.DEVNULL)
+    folder, deadline = out / "ticks" / "si-64", time.monotonic() + 90
+    while not list(folder.glob("*.nc")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait()
+    assert all_end(killed.pid), "workers outlive their parent"
+
+    finished = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("*.nc")}
+    assert 0 < len(finished) < len(names)
+    subprocess.run(**command(*words, out=out), capture_output=True, timeout=120)
+    assert {path.stem for path in folder.glob("*.nc")} == set(names)
+    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in finished} == finished
+
+    cells = plan(names, ["ticks"])
+    run_cells(cells, tmp_path / "whole")
+    for cell in cells:
+        assert same_but_for_time(read_result(cell.path(out)), read_result(cell.path(tmp_path / "whole")))
+
+
+@pytest.mark.slow
+def test_interrupt_stops_workers_and_keeps_what_is_finished(tmp_path):
+    out = tmp_path / "out"
+    words = ["-m", "ticks-fine", "-m", "ticks-slow", "-m", "ticks-slow-b", "-m", "ticks-slow-c", "--jobs", "2"]
+    run = subprocess.Popen(**command(*words, out=out), start_new_session=True, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while not list(out.glob("*/*/*.nc")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGINT)
+    said = run.communicate(timeout=30)[1]
+    assert run.returncode == 130
+    assert said.splitlines()[-1].startswith("conservbench: stopped; what is finished is kept")
+    assert "Traceback" not in said
+    assert all_end(run.pid)
+    assert len(open_results(out)["ticks/si-64"].children) in (1, 2, 3)
+
+
+@pytest.mark.slow
+def test_script_without_guard_gets_told(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from conservbench import runner\n"
+        "cells = runner.plan(['ticks-fine', 'ticks-slow'], ['ticks'], [], 'smoke')\n"
+        "runner.run_cells(cells, runner.Path('out'), jobs=2)\n"
+    )
+    run = subprocess.run(
+        **{**command(out=tmp_path / "out"), "args": [sys.executable, str(script)]}, capture_output=True, text=True
+    )
+    assert run.stderr.splitlines()[-1].startswith("conservbench.runner.RunError: worker processes cannot start")
+    assert issubclass(RunError, RuntimeError)
+
+
+def test_throttle(monkeypatch):
+    now, heard = [0.0], []
+    monkeypatch.setattr(runner.time, "monotonic", lambda: now[0])
+    report = runner._throttled(heard.append, interval=0.25)
+    for step in range(101):
+        now[0] = step / 100
+        report(step / 100)
+    assert heard == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def all_end(session: int, patience: float = 20.0) -> bool:
+    """Whether all processes of a session end within the patience (s)."""
+    deadline = time.monotonic() + patience
+    while alive(session) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not alive(session)
+
+
+def alive(session: int) -> bool:
+    """Whether a process of a session still runs (zombies do not)."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, found = status.read_text().rpartition(")")[2].split()[:4]
+        except (OSError, ValueError):
+            continue
+        if int(found) == session and state != "Z":
+            return True
+    return False

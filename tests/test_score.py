@@ -1,0 +1,244 @@
+"""Scores of result trees, with judges of a made-up protocol whose findings are the file's own."""
+
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+
+from conservbench.cards import Metric
+from conservbench.cli.score import score as score_command
+from conservbench.outcome import Outcome
+from conservbench.result import result_path, write_result
+from conservbench.score import KEYS, Score, ScoreError, gate_of, score
+from conservbench.statistics import Interval
+
+JUDGE = """
+import json
+from conservbench.outcome import Outcome
+from conservbench.protocols.base import Finding
+from conservbench.statistics import Interval
+
+def judge(data):
+    if data.attrs["findings"] == "raise":
+        raise KeyError("no variable 'x'")
+    return [
+        Finding(metric, unit, interval and Interval(*interval), Outcome(outcome), reason)
+        for metric, unit, interval, outcome, reason in json.loads(data.attrs["findings"])
+    ]
+"""
+
+METRICS = {
+    "drift": {"label": "energy drift", "unit": "meV/atom/ps", "headline": True, "below": 1.0, "above": -1.0},
+    "order": {"label": "order", "unit": "1", "above": 1.5},
+}
+
+
+@pytest.fixture(autouse=True)
+def protocol_plugin(tmp_path, monkeypatch):
+    """An installed distribution that brings the protocol ``echo``."""
+    site = tmp_path / "site"
+    (site / "echo_protocol").mkdir(parents=True)
+    (site / "echo_protocol" / "__init__.py").touch()
+    (site / "echo_protocol" / "judge.py").write_text(JUDGE)
+    info = site / "echo_protocol-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: echo-protocol\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[conservbench.protocols]\necho = echo_protocol\n")
+    monkeypatch.syspath_prepend(site)
+    yield
+    for name in [name for name in sys.modules if name.startswith("echo_protocol")]:
+        del sys.modules[name]
+
+
+def cell(model="net", findings=(), *, outcome="completed", reason="", role="model", system="si-64", plugin="echo"):
+    attrs = {
+        "outcome": outcome,
+        "outcome_reason": reason,
+        "model": model,
+        "protocol": "nve",
+        "system": system,
+        "tier": "quick",
+        "model_card": json.dumps({"name": model, "version": 1, "title": model, "scheme": "direct", "role": role}),
+        "protocol_card": json.dumps({"name": "nve", "version": 1, "plugin": plugin, "metrics": METRICS}),
+        "provenance": "{}",
+        "findings": findings if isinstance(findings, str) else json.dumps(findings),
+    }
+    measured = bool(findings)
+    return xr.Dataset({"energy": ("time", np.zeros(2), {"units": "eV"})} if measured else {}, attrs=attrs)
+
+
+def tree(*cells):
+    return xr.DataTree.from_dict({f"/nve/{each.attrs['system']}/{each.attrs['model']}": each for each in cells})
+
+
+DRIFT = ["drift", "meV/atom/ps", [0.5, 0.2, 0.8, 8], "completed", ""]
+ORDER = ["order", "1", [2.0, 1.0, 3.0, 4], "completed", ""]
+
+
+def test_a_finding_becomes_a_score():
+    (one,) = score(tree(cell(findings=[DRIFT])))
+    assert one == Score(
+        "net", "nve", "si-64", "drift", 0.5, 0.2, 0.8, "meV/atom/ps", 8, Outcome.COMPLETED, "pass", ""
+    )
+
+
+def test_json_has_exactly_the_keys_and_no_infinity():
+    bound = ["order", "1", [0.0, -math.inf, math.inf, 1], "completed", ""]
+    table = score(tree(cell(findings=[DRIFT, bound])))
+    rows = json.loads(table.to_json())
+    assert [list(row) for row in rows] == [list(KEYS)] * 2
+    assert KEYS == ("model", "protocol", "system", "metric", "value", "low", "high", "unit", "n", "outcome", "gate")
+    assert (rows[1]["value"], rows[1]["low"], rows[1]["high"], rows[1]["gate"]) == (0.0, None, None, "unclear")
+    assert (rows[0]["outcome"], rows[0]["unit"]) == ("completed", "meV/atom/ps")
+    assert rows == table.to_rows()
+
+
+@pytest.mark.parametrize("outcome", ["unsupported", "failed", "out_of_memory", "not_converged"])
+def test_a_cell_that_was_not_measured_is_a_row(outcome):
+    (one,) = score(tree(cell(outcome=outcome, reason="why")))
+    assert (one.metric, one.value, one.low, one.high, one.n, one.unit) == ("drift", None, None, None, 0, "meV/atom/ps")
+    assert (one.outcome, one.gate, one.reason) == (outcome, None, "why")
+
+
+def test_a_headline_metric_without_finding_is_a_row():
+    scores = score(tree(cell(findings=[ORDER])))
+    assert [(each.metric, each.value) for each in scores] == [("order", 2.0), ("drift", None)]
+
+
+def test_what_a_judge_raises_is_an_outcome_of_its_cell_alone():
+    scores = score(tree(cell("bad", "raise"), cell("good", [DRIFT])))
+    assert [(each.model, each.outcome, each.value) for each in scores] == [
+        ("bad", "failed", None),
+        ("good", "completed", 0.5),
+    ]
+    assert scores[0].reason.startswith("cannot be judged: KeyError")
+
+
+def test_a_unit_other_than_the_cards_is_refused():
+    (one,) = score(tree(cell(findings=[["drift", "eV/atom/ps", [0.0, 0.0, 0.0, 2], "completed", ""]])))
+    assert one.outcome is Outcome.FAILED
+    assert one.reason.endswith("metric drift is judged in 'eV/atom/ps', its card says 'meV/atom/ps'")
+
+
+def test_a_protocol_that_is_not_installed_is_named():
+    (one,) = score(tree(cell(findings=[DRIFT], plugin="ecco")))
+    assert one.outcome is Outcome.FAILED
+    assert "no plugin 'ecco'" in one.reason
+    assert "did you mean 'echo'" in one.reason
+
+
+def test_a_value_that_is_no_number_is_no_value():
+    (one,) = score(tree(cell(findings=[["drift", "meV/atom/ps", [math.nan, 0.0, 1.0, 2], "failed", "not finite"]])))
+    assert (one.value, one.low, one.n, one.gate) == (None, None, 0, None)
+
+
+def test_a_foreign_tree_is_an_error():
+    with pytest.raises(ScoreError, match=r"/a/b/c: attribute 'model_card' is missing"):
+        score(xr.DataTree.from_dict({"/a/b/c": xr.Dataset(attrs={"outcome": "completed"})}))
+
+
+def test_models_come_before_controls():
+    cells = cell("a", [DRIFT], role="control"), cell("b", [DRIFT]), cell("c", [DRIFT], system="alpha")
+    assert [each.model for each in score(tree(*cells))] == ["c", "b", "a"]
+
+
+def test_scoring_leaves_the_tree_alone():
+    results = tree(cell(findings=[DRIFT]))
+    before = results.copy(deep=True)
+    score(results)
+    assert results.identical(before)
+
+
+BOTH = Metric("m", "m", "1", below=1.0, above=-1.0)
+BELOW = Metric("m", "m", "1", below=1.0)
+ABOVE = Metric("m", "m", "1", above=5.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "interval", "outcome", "gate"),
+    [
+        (BOTH, (0.0, -0.9, 0.9), "completed", "pass"),
+        (BOTH, (0.8, 0.4, 1.2), "completed", "unclear"),
+        (BOTH, (-0.8, -1.2, -0.4), "completed", "unclear"),
+        (BOTH, (0.0, -2.0, 2.0), "completed", "unclear"),
+        (BOTH, (2.0, 1.5, 2.5), "completed", "fail"),
+        (BOTH, (-2.0, -2.5, -1.5), "completed", "fail"),
+        # a limit itself is outside: the value must be below it
+        (BOTH, (0.5, 0.0, 1.0), "completed", "unclear"),
+        (BOTH, (1.5, 1.0, 2.0), "completed", "fail"),
+        (BOTH, (0.0, -math.inf, math.inf), "completed", "unclear"),
+        (BELOW, (0.0, -math.inf, 0.5), "completed", "pass"),
+        (BELOW, (0.0, -math.inf, math.inf), "completed", "unclear"),
+        # a lower bound of the time to an explosion
+        (ABOVE, (10.0, 10.0, math.inf), "completed", "pass"),
+        (ABOVE, (3.0, 3.0, math.inf), "completed", "unclear"),
+        (ABOVE, (3.0, 2.0, 4.0), "exploded", "fail"),
+        # survivors cannot pass, but they can fail
+        (BOTH, (0.0, -0.5, 0.5), "exploded", "unclear"),
+        (BOTH, (2.0, 1.5, 2.5), "exploded", "fail"),
+        (BOTH, None, "exploded", "fail"),
+        (BOTH, None, "unsupported", None),
+        (BOTH, None, "failed", None),
+        (Metric("m", "m", "1"), (0.0, -1.0, 1.0), "completed", None),
+        (Metric("m", "m", "1"), None, "exploded", None),
+        (None, (0.0, -1.0, 1.0), "completed", None),
+    ],
+)
+def test_gates(metric, interval, outcome, gate):
+    assert gate_of(metric, interval and Interval(*interval, 8), Outcome(outcome)) == gate
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """Run ``conservbench score`` on result files of cells."""
+
+    def run(*cells, words=()):
+        for each in cells:
+            write_result(each, result_path(tmp_path / "out", "nve", each.attrs["system"], each.attrs["model"]))
+        return CliRunner().invoke(score_command, [str(tmp_path / "out"), *words], catch_exceptions=False)
+
+    return run
+
+
+FAILING = ["drift", "meV/atom/ps", [7.0, 6.6, 7.4, 8], "completed", ""]
+
+
+@pytest.mark.parametrize(
+    ("cells", "words", "code"),
+    [
+        ([cell(findings=[DRIFT])], [], 0),
+        ([cell(findings=[FAILING])], [], 0),
+        ([cell(findings=[DRIFT])], ["--gates"], 0),
+        ([cell(findings=[FAILING])], ["--gates"], 1),
+        ([cell(findings=[FAILING]), cell("b", outcome="failed")], ["--gates"], 1),
+        # a control is there to fail
+        ([cell(findings=[FAILING], role="control")], ["--gates"], 0),
+        ([cell(findings=[["drift", "meV/atom/ps", None, "exploded", "all"]], outcome="exploded")], ["--gates"], 1),
+        ([cell(findings=[DRIFT]), cell("b", outcome="failed")], [], 3),
+        ([cell(findings=[DRIFT]), cell("b", outcome="out_of_memory")], ["--gates"], 3),
+        ([cell(findings=[DRIFT]), cell("b", outcome="unsupported")], [], 0),
+        ([cell(findings=[DRIFT]), cell("b", "raise")], [], 3),
+        ([cell(outcome="failed")], ["--gates"], 4),
+        ([cell(outcome="unsupported")], [], 4),
+    ],
+)
+def test_exit_codes(scored, cells, words, code):
+    assert scored(*cells, words=words).exit_code == code
+
+
+def test_a_folder_without_results_is_wrong_usage(tmp_path):
+    with pytest.raises(ValueError, match="is not a results folder"):
+        CliRunner().invoke(score_command, [str(tmp_path)], catch_exceptions=False)
+
+
+def test_the_table_and_the_json_are_printed(scored):
+    assert "0.5 ± 0.3 ✓" in scored(cell(findings=[DRIFT])).stdout
+    assert json.loads(scored(words=["--json"]).stdout)[0]["gate"] == "pass"
+
+
+def test_failed_gates_are_named(scored):
+    assert scored(cell(findings=[FAILING]), words=["--gates"]).stderr == "gate failed: net / nve / si-64 / drift\n"

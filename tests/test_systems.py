@@ -1,0 +1,158 @@
+"""The named systems are what they say: silicon, crystalline and liquid."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from conservbench.models.stillinger_weber import StillingerWeber
+from conservbench.state import from_atoms
+from conservbench.systems import find_system, list_systems, sample
+from conservbench.units import BOLTZMANN
+
+NAMES = ["si-64", "si-liquid-64"]
+
+
+def distances(system):
+    """(n_snapshots, n_pairs) nearest-image distances in Å."""
+    upper = np.triu_indices(len(system.sites), 1)
+    return np.array([snapshot.get_all_distances(mic=True)[upper] for snapshot in system.snapshots])
+
+
+def displacements(system):
+    moved = np.array([snapshot.positions - system.sites.positions for snapshot in system.snapshots])
+    return moved - moved.mean(1, keepdims=True)
+
+
+def test_list():
+    titles = list_systems()
+    assert list(titles) == sorted(titles)
+    assert set(NAMES) <= set(titles)
+
+
+def test_a_wrong_name_is_told_the_near_one():
+    with pytest.raises(ValueError, match="no system 'si-46'; did you mean 'si-64'"):
+        find_system("si-46")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_system_is_complete(name):
+    system = find_system(name)
+    assert system.name == name
+    assert system.version == 1
+    assert system.title == list_systems()[name]
+    assert "10.1103/PhysRevB.31.5262" in system.citation
+    assert f"systems.sample {name}" in system.provenance
+    assert len(system.snapshots) == 8
+    for atoms in (system.sites, *system.snapshots):
+        assert atoms.numbers.tolist() == [14] * 64
+        assert atoms.pbc.all()
+        np.testing.assert_array_equal(atoms.cell.array, system.sites.cell.array)
+        assert not atoms.get_momenta().any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_are_small(name):
+    assert len(files("conservbench.systems").joinpath(f"{name}.json").read_bytes()) < 60_000
+
+
+def test_every_call_makes_its_own_structures():
+    find_system("si-64").sites.positions[:] = 0
+    assert find_system("si-64").sites.positions.any()
+
+
+def test_crystal_sites_are_diamond():
+    expected = bulk("Si", "diamond", a=5.431, cubic=True) * (2, 2, 2)
+    sites = find_system("si-64").sites
+    np.testing.assert_allclose(sites.positions, expected.positions, atol=1e-12)
+    np.testing.assert_allclose(sites.cell.array, expected.cell.array)
+
+
+def test_crystal_snapshots_are_thermal():
+    system = find_system("si-64")
+    assert system.temperature == 700
+    moved = displacements(system)
+    # every atom is nearest to its own site; a neighbour is at 2.35 Å
+    assert np.linalg.norm(moved, axis=-1).max() < 1.0
+    model = StillingerWeber()
+    energy = model.evaluate(from_atoms(system.snapshots)).energy.numpy()
+    energy -= model.evaluate(from_atoms(system.sites)).energy.item()
+    # equipartition, 3/2 k_B T an atom; the energy of 64 atoms scatters by sqrt(2/189) = 10 %, a mean of 8 by 3.6 %, so
+    # 15 % is four standard errors and leaves room for anharmonicity of a few per cent
+    assert (energy / 64).mean() == pytest.approx(1.5 * BOLTZMANN * 700 * 63 / 64, rel=0.15)
+    assert energy.std() / energy.mean() < 0.3
+
+
+def test_crystal_snapshots_are_decorrelated():
+    moved = displacements(find_system("si-64")).reshape(8, -1)
+    overlap = np.corrcoef(moved)[np.triu_indices(8, 1)]
+    # soft modes keep a small overlap; neighbours in time are no more alike than any others
+    assert np.abs(overlap).max() < 0.35
+
+
+def test_liquid_density():
+    system = find_system("si-liquid-64")
+    grams = 64 * 28.085 * 1.66053907e-24
+    assert grams / (system.sites.get_volume() * 1e-24) == pytest.approx(2.52, abs=1e-3)
+    assert system.temperature == 2000
+    np.testing.assert_array_equal(system.sites.positions, system.snapshots[0].positions)
+
+
+def test_liquid_is_liquid():
+    system = find_system("si-liquid-64")
+    pairs = distances(system)
+    coordination = 2 * (pairs < 3.0).sum(1) / 64
+    # crystal 4; density functional theory of the liquid at 2000 K has 5.3 within 3 Å
+    assert coordination.mean() == pytest.approx(5.3, abs=0.4)
+    counts, edges = np.histogram(pairs, bins=np.arange(1.8, 4.0, 0.1))
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    # Stillinger-Weber liquid: first peak of g(r) at 2.55 Å
+    assert middle[np.argmax(counts / middle**2)] == pytest.approx(2.5, abs=0.11)
+
+
+def test_liquid_flows_between_snapshots():
+    moved = np.array([snapshot.positions for snapshot in find_system("si-liquid-64").snapshots])
+    moved -= moved.mean(1, keepdims=True)
+    away = ((moved - moved[0]) ** 2).sum(-1).mean(-1)
+    near, far = away[1:3].mean(), away[6:].mean()
+    # snapshots are 1.5 ps apart: a diffusing liquid moves about four times as far, squared, in 6.5 steps as in 1.5
+    assert near > 2.35**2
+    assert 2 < far / near < 9
+
+
+def test_listing_imports_no_simulation_stack():
+    code = "import sys, conservbench.systems as s; s.list_systems(); print({'ase', 'torch'} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipes_and_files_agree(name):
+    recipe = sample.RECIPES[name]
+    table = json.loads(files("conservbench.systems").joinpath(f"{name}.json").read_text(encoding="utf-8"))
+    assert (table["version"], table["title"], table["citation"]) == (recipe.version, recipe.title, recipe.citation)
+    assert table["temperature"] == recipe.stages[-1].temperature
+    np.testing.assert_allclose(table["cell"], recipe.build().cell.array, rtol=1e-12)
+    assert recipe.spacing >= 0.5
+    assert recipe.stages[-1].duration >= 2.0
+
+
+def test_sampling_moves_atoms_and_keeps_the_centre(monkeypatch):
+    crystal = sample.RECIPES["si-64"]
+    stages = (sample.Stage(700.0, 0.3),)
+    small = replace(crystal, build=lambda: bulk("Si", a=5.431, cubic=True), stages=stages, spacing=0.02)
+    monkeypatch.setitem(sample.RECIPES, "small", small)
+    table = sample.sample("small")
+    assert table["temperature"] == 700.0
+    assert len(table["snapshots"]) == 8
+    moved = np.array(table["snapshots"]) - np.array(table["sites"])
+    np.testing.assert_allclose(moved.mean(1), 0, atol=1e-6)
+    # about 0.09 Å a component at 700 K; eight atoms scatter by tens of per cent
+    assert 0.03 < np.sqrt((moved**2).mean()) < 0.25
