@@ -276,7 +276,7 @@ def _measure(cell: Cell, device: str, report: Report) -> xr.Dataset:
         with process.quiet_stdout():
             with process.quiet_loading():
                 model = load(cell.model, system, device=device, dtype=dtype)
-            check_support(model, from_atoms(system.sites), cell.model.scheme.channels)
+            check_support(model, from_atoms(system.sites, device=model.device), cell.model.scheme.channels)
             return measure(model, cell.model.scheme, system, settings, report)
     finally:
         torch.set_num_threads(threads)

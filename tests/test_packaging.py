@@ -50,7 +50,7 @@ def test_wheel_declares_command_and_plugins(wheel):
 
 def test_an_unpacked_wheel_finds_its_cards(wheel, tmp_path):
     wheel.extractall(tmp_path)
-    code = "import conservbench, conservbench.cards as c; print(conservbench.__file__, *c.list_models(), *c.list_protocols())"
+    code = "import conservbench.cards as cards; print(cards.__file__, *cards.list_models(), *cards.list_protocols())"
     # -P keeps the checkout off the path
     python = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"]
     file, *cards = subprocess.run(python, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.split()

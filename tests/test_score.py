@@ -81,9 +81,7 @@ ORDER = ["order", "1", [2.0, 1.0, 3.0, 4], "completed", ""]
 
 def test_a_finding_becomes_a_score():
     (one,) = score(tree(cell(findings=[DRIFT])))
-    assert one == Score(
-        "net", "nve", "si-64", "drift", 0.5, 0.2, 0.8, "meV/atom/ps", 8, Outcome.COMPLETED, "pass", ""
-    )
+    assert one == Score("net", "nve", "si-64", "drift", 0.5, 0.2, 0.8, "meV/atom/ps", 8, Outcome.COMPLETED, "pass", "")
 
 
 def test_json_has_exactly_the_keys_and_no_infinity():

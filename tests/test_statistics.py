@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from conservbench.statistics import (
     Interval,
     exponent_interval,
@@ -12,7 +14,6 @@ from conservbench.statistics import (
     slope_interval,
     slopes,
 )
-from scipy import stats
 
 N_TRIALS = 1000
 # Binomial(1000, 0.95) has a standard deviation of 0.7 %: 93-97 % is +-2.9 sigma, a false-alarm rate of 0.4 % a seed.

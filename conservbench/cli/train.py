@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from conservbench.training.fit import Errors
 
 
 @click.command()
@@ -38,7 +42,13 @@ def train(recipe: Path, out: Path, device: str, threads: int, fresh: bool, as_js
     if fresh:
         fitting.unfinished_path(what, out).unlink(missing_ok=True)
     console = Console(stderr=True)
-    columns = (TextColumn(what.name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (
+        TextColumn(what.name),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=what.epochs)
 
@@ -52,12 +62,14 @@ def train(recipe: Path, out: Path, device: str, threads: int, fresh: bool, as_js
     _print_errors(errors, checkpoint, as_json)
 
 
-def _print_errors(errors: dict, checkpoint: Path, as_json: bool) -> None:
+def _print_errors(errors: dict[str, Errors], checkpoint: Path, as_json: bool) -> None:
     if as_json:
         import json
         from dataclasses import asdict
 
-        click.echo(json.dumps({"checkpoint": str(checkpoint), "test": {k: asdict(v) for k, v in errors.items()}}, indent=1))
+        click.echo(
+            json.dumps({"checkpoint": str(checkpoint), "test": {k: asdict(v) for k, v in errors.items()}}, indent=1)
+        )
         return
     from rich.console import Console
     from rich.table import Table

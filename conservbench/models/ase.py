@@ -67,6 +67,11 @@ class ASEModel:
         self.name = name or type(calculator).__name__
         self._frames: list[Atoms] = []
 
+    @property
+    def device(self) -> torch.device:
+        """See :meth:`conservbench.models.base.Model.device`."""
+        return torch.device("cpu")
+
     def evaluate(
         self, state: State, *, forces: Collection[Channel] = (), stress: bool = False, graph: bool = False
     ) -> Prediction:

@@ -52,6 +52,11 @@ class Model(Protocol):
     differentiable: bool
     labelled: bool
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes, and where the states given to it live."""
+        ...
+
     def evaluate(
         self, state: State, *, forces: Collection[Channel] = (), stress: bool = False, graph: bool = False
     ) -> Prediction:

@@ -65,6 +65,11 @@ class ClassicalPotential(ABC):
         self.skin = skin
         self._neighbors: VerletList | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """See :meth:`conservbench.models.base.Model.device`."""
+        return next(iter(self.parameters.values())).device
+
     @abstractmethod
     def end(self) -> Tensor:
         """Scalar distance in Å beyond which atoms do not see each other, differentiable in the parameters."""

@@ -11,13 +11,13 @@ import tomllib
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conservbench.models.base import Prediction, UnsupportedError, check_support, gradient_of_energy
+from conservbench.models.base import Prediction, check_support, gradient_of_energy
 from conservbench.neighbors import Pairs, VerletList
 from conservbench.scheme import CHANNELS, Channel
 from conservbench.state import State
@@ -81,7 +81,8 @@ class NetworkSettings:
         if set(table) != names:
             odd = ", ".join(sorted(set(table) ^ names))
             raise ValueError(f"network settings do not match this version of the network: {odd}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+        return cls(**values)
 
     def to_toml(self) -> str:
         """TOML text of the settings."""
@@ -155,12 +156,13 @@ class TwoHeadedMACE(nn.Module):
         self.direct = DirectReadout(settings)
         lookup = torch.full((max(settings.elements) + 1,), -1, dtype=torch.long)
         lookup[list(settings.elements)] = torch.arange(len(settings.elements))
+        self.species: Tensor
         self.register_buffer("species", lookup, persistent=False)
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Floating-point type of the weights."""
-        return self.direct.scale.dtype
+    def weight(self) -> Tensor:
+        """A tensor of the dtype and device of all weights."""
+        return next(self.parameters())
 
     def forward(self, state: State, pairs: Pairs, positions: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """Energy (n_systems,) and node features, in the network's dtype.
@@ -171,7 +173,7 @@ class TwoHeadedMACE(nn.Module):
             positions: (n_atoms, 3), float64.
             cell: (n_systems, 3, 3), float64.
         """
-        dtype = self.dtype
+        dtype = self.weight.dtype
         # differences are taken in float64: rounding then does not grow with the distance from the origin
         vectors = pairs.vectors(positions, cell, state.system).to(dtype)
         # mace rebuilds vectors as positions[j] - positions[i] + shifts: zero positions leave ours as they are
@@ -190,29 +192,22 @@ class TwoHeadedMACE(nn.Module):
         out = self.trunk(data, compute_force=False)
         return out["energy"], out["node_feats"]
 
-
-class MACEModel:
-    """A :class:`TwoHeadedMACE` behind the suite's interface (see :class:`conservbench.models.base.Model`)."""
-
-    differentiable = True
-    labelled = False
-
-    def __init__(self, network: TwoHeadedMACE, *, channels: tuple[Channel, ...] = CHANNELS, skin: float = 0.5) -> None:
-        self.network = network
-        self.channels = channels
-        self.elements = frozenset(network.settings.elements)
-        self.neighbors = VerletList(network.settings.cutoff, skin)
-
-    def evaluate(
-        self, state: State, *, forces: Collection[Channel] = (), stress: bool = False, graph: bool = False
+    def predict(
+        self, state: State, pairs: Pairs, *, forces: Collection[Channel], stress: bool = False, graph: bool = False
     ) -> Prediction:
-        """See :meth:`conservbench.models.base.Model.evaluate`."""
-        check_support(self, state, forces)
-        pairs = self.neighbors(state)
+        """Energies, and forces of the channels asked for, from one forward pass; all float64.
+
+        Args:
+            state: the batch.
+            pairs: its neighbours within the cutoff.
+            forces: the channels wanted.
+            stress: whether the stress of the gradient channel is wanted.
+            graph: keep the graph of everything.
+        """
         features: list[Tensor] = []
 
         def energy_of(positions: Tensor, cell: Tensor) -> Tensor:
-            energy, node_features = self.network(state, pairs, positions, cell)
+            energy, node_features = self(state, pairs, positions, cell)
             features.append(node_features)
             return energy.double()
 
@@ -224,8 +219,33 @@ class MACEModel:
             pulls["gradient"] = gradient
         if "direct" in forces:
             with torch.set_grad_enabled(graph):
-                pulls["direct"] = self.network.direct(features[0], state).double()
+                pulls["direct"] = self.direct(features[0], state).double()
         return Prediction(energy, pulls, stresses)
+
+
+class MACEModel:
+    """A :class:`TwoHeadedMACE` behind the suite's interface (see :class:`conservbench.models.base.Model`)."""
+
+    differentiable = True
+    labelled = False
+
+    def __init__(self, network: TwoHeadedMACE, *, channels: tuple[Channel, ...] = CHANNELS, skin: float = 0.5) -> None:
+        self.network = network
+        self.channels = channels
+        self.elements: frozenset[int] | None = frozenset(network.settings.elements)
+        self.neighbors = VerletList(network.settings.cutoff, skin)
+
+    @property
+    def device(self) -> torch.device:
+        """See :meth:`conservbench.models.base.Model.device`."""
+        return self.network.weight.device
+
+    def evaluate(
+        self, state: State, *, forces: Collection[Channel] = (), stress: bool = False, graph: bool = False
+    ) -> Prediction:
+        """See :meth:`conservbench.models.base.Model.evaluate`."""
+        check_support(self, state, forces)
+        return self.network.predict(state, self.neighbors(state), forces=forces, stress=stress, graph=graph)
 
 
 def save_checkpoint(network: TwoHeadedMACE, path: Path) -> None:

@@ -97,6 +97,11 @@ class ToyModel:
         self._numbers = torch.as_tensor(sites.numbers, device=device).long()
         self._fractions = torch.as_tensor(sites.cell.scaled_positions(sites.positions), device=device)
 
+    @property
+    def device(self) -> torch.device:
+        """See :meth:`conservbench.models.base.Model.device`."""
+        return self._numbers.device
+
     def displacements(self, state: State, positions: Tensor, cell: Tensor) -> Tensor:
         """(n_atoms, 3) displacements u in Å, differentiable in positions and cell.
 

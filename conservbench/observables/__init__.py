@@ -1,0 +1,1 @@
+"""Observables: pure functions of states and models."""

@@ -1,0 +1,1 @@
+"""Protocols: what is measured, and how it is judged."""

@@ -1,0 +1,1 @@
+"""Training: data sets found by name, recipes, and the fit of two-headed networks."""

@@ -82,9 +82,7 @@ def locate(data_set: DataSet, split: Split) -> Path:
     if folder and (path := Path(folder) / file.local).is_file():
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != file.sha256:
-            raise ValueError(
-                f"{path}: wrong checksum {found[:12]}..., expected {file.sha256[:12]}..."
-            )
+            raise ValueError(f"{path}: wrong checksum {found[:12]}..., expected {file.sha256[:12]}...")
         return path
     import pooch
 

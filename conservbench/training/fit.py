@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,10 +20,10 @@ import xarray as xr
 from ase import Atoms
 from torch import Tensor
 
-from conservbench.models.base import gradient_of_energy
+from conservbench.models.base import Prediction
 from conservbench.models.mace import NetworkSettings, TwoHeadedMACE, save_checkpoint
 from conservbench.neighbors import Pairs, find_pairs
-from conservbench.scheme import Channel
+from conservbench.scheme import CHANNELS, Channel
 from conservbench.state import State, concatenate, from_atoms
 from conservbench.training.data import Split, find_data_set, load_frames
 from conservbench.training.recipe import Recipe, Stage
@@ -87,33 +87,20 @@ def join_samples(samples: Sequence[Sample]) -> Sample:
     )
 
 
-def predict(
-    network: TwoHeadedMACE, sample: Sample, *, gradient: bool, graph: bool
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Energy (n_systems,), gradient forces or None, and direct forces (n_atoms, 3) of a batch."""
-    features: list[Tensor] = []
-
-    def energy_of(positions: Tensor, cell: Tensor) -> Tensor:
-        energy, node_features = network(sample.state, sample.pairs, positions, cell)
-        features.append(node_features)
-        return energy
-
-    energy, forces, _ = gradient_of_energy(energy_of, sample.state, forces=gradient, stress=False, graph=graph)
-    with torch.set_grad_enabled(graph):
-        direct = network.direct(features[0], sample.state)
-    return energy, forces, direct
-
-
 def loss_of(network: TwoHeadedMACE, sample: Sample, stage: Stage) -> Tensor:
     """Loss of one batch under a stage's weights."""
-    energy, gradient, direct = predict(network, sample, gradient=stage.gradient > 0, graph=True)
-    per_atom = (energy - sample.energy) / sample.state.counts
+    weights: dict[Channel, float] = {"gradient": stage.gradient, "direct": stage.direct}
+    wanted = [channel for channel, weight in weights.items() if weight > 0]
+    prediction = network.predict(sample.state, sample.pairs, forces=wanted, graph=True)
+    per_atom = (_energy(prediction) - sample.energy) / sample.state.counts
     loss = stage.energy * per_atom.abs().mean()
-    if gradient is not None:
-        loss = loss + stage.gradient * _mean_norm(gradient - sample.forces)
-    if stage.direct > 0:
-        loss = loss + stage.direct * _mean_norm(direct - sample.forces)
+    for channel in wanted:
+        loss = loss + weights[channel] * _mean_norm(prediction.forces[channel] - sample.forces)
     return loss
+
+
+def _energy(prediction: Prediction) -> Tensor:
+    return cast("Tensor", prediction.energy)
 
 
 def _mean_norm(errors: Tensor) -> Tensor:
@@ -125,11 +112,10 @@ def errors_of(network: TwoHeadedMACE, samples: Sequence[Sample]) -> Errors:
     """Mean absolute errors: energy over frames, forces over all components."""
     energy, gradient, direct = [], [], []
     for sample in samples:
-        e, g, d = predict(network, sample, gradient=True, graph=False)
-        assert g is not None
-        energy.append((e - sample.energy).abs() / sample.state.n_atoms)
-        gradient.append((g - sample.forces).abs().flatten())
-        direct.append((d - sample.forces).abs().flatten())
+        prediction = network.predict(sample.state, sample.pairs, forces=CHANNELS)
+        energy.append((_energy(prediction) - sample.energy).abs() / sample.state.n_atoms)
+        gradient.append((prediction.forces["gradient"] - sample.forces).abs().flatten())
+        direct.append((prediction.forces["direct"] - sample.forces).abs().flatten())
     return Errors(*(1e3 * float(torch.cat(parts).mean()) for parts in (energy, gradient, direct)))
 
 
@@ -172,7 +158,7 @@ def fit(recipe: Recipe, folder: Path, *, device: str = "cpu", progress: Progress
         Path of the checkpoint.
 
     Raises:
-        ValueError: the data set is not known or has the wrong checksum, or ``folder`` holds the state of another recipe.
+        ValueError: the data set is unknown or has a wrong checksum, or ``folder`` holds the state of another recipe.
     """
     data_set = find_data_set(recipe.data)
     train, held_out = _split(make_samples(load_frames(data_set, "train"), recipe.network.cutoff, device), recipe)
@@ -181,6 +167,7 @@ def fit(recipe: Recipe, folder: Path, *, device: str = "cpu", progress: Progress
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
     )
+    averaged = cast("TwoHeadedMACE", average.module)
     optimizer = torch.optim.Adam(network.parameters(), lr=1.0, amsgrad=True)
     n_batches = math.ceil(len(train) / recipe.batch)
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,7 +198,7 @@ def fit(recipe: Recipe, folder: Path, *, device: str = "cpu", progress: Progress
             optimizer.step()
             average.update_parameters(network)
             total += loss.item()
-        errors = errors_of(average.module, held_out)
+        errors = errors_of(averaged, held_out)
         history.append({"loss": total / n_batches, "learning_rate": rate, **vars(errors)})
         _save(
             {
@@ -231,7 +218,7 @@ def fit(recipe: Recipe, folder: Path, *, device: str = "cpu", progress: Progress
 
     checkpoint = folder / f"{recipe.name}.safetensors"
     temporary = checkpoint.with_suffix(".tmp")
-    save_checkpoint(average.module, temporary)
+    save_checkpoint(averaged, temporary)
     os.replace(temporary, checkpoint)
     return checkpoint
 

@@ -109,7 +109,7 @@ class Counting:
     def __init__(self, model):
         self.model = model
         self.channels, self.elements = model.channels, model.elements
-        self.differentiable, self.labelled = model.differentiable, model.labelled
+        self.differentiable, self.labelled, self.device = model.differentiable, model.labelled, model.device
         self.asked = []
 
     def evaluate(self, state, *, forces=(), stress=False, graph=False):

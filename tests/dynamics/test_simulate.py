@@ -35,6 +35,7 @@ class Trap:
     elements = None
     differentiable = False
     labelled = True
+    device = torch.device("cpu")
 
     def __init__(self, toy, factor, reach=0.6):
         self.toy, self.factor, self.reach = toy, factor, reach

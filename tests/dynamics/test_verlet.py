@@ -187,6 +187,7 @@ class Broken:
     elements = None
     differentiable = False
     labelled = False
+    device = torch.device("cpu")
 
     def __init__(self, forces, energy):
         self.prediction = Prediction(energy, {"gradient": forces})

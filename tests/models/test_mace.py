@@ -8,10 +8,11 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from scipy.spatial.transform import Rotation
+
 from conservbench.models.base import UnsupportedError
 from conservbench.models.mace import MACEModel, NetworkSettings, TwoHeadedMACE, read_checkpoint, save_checkpoint
 from conservbench.state import from_atoms
-from scipy.spatial.transform import Rotation
 
 SETTINGS = NetworkSettings(
     elements=(6, 14),
@@ -187,9 +188,7 @@ def test_checkpoint_round_trip(network, model, state, tmp_path):
     save_checkpoint(network, tmp_path / "a.safetensors")
     again = read_checkpoint(tmp_path / "a.safetensors").double()
     assert again.settings == SETTINGS
-    ours, theirs = (
-        m.evaluate(state, forces=("gradient", "direct")) for m in (model, MACEModel(again))
-    )
+    ours, theirs = (m.evaluate(state, forces=("gradient", "direct")) for m in (model, MACEModel(again)))
     torch.testing.assert_close(ours.energy, theirs.energy, rtol=1e-6, atol=0)
     torch.testing.assert_close(ours.forces["direct"], theirs.forces["direct"], rtol=1e-5, atol=1e-7)
 

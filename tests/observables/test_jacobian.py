@@ -29,6 +29,7 @@ class Linear:
     elements = None
     differentiable = True
     labelled = True
+    device = torch.device("cpu")
 
     def evaluate(self, state, *, forces=(), stress=False, graph=False):
         positions = state.positions if self.attached else state.positions.detach()
@@ -45,6 +46,7 @@ class Cubic:
     elements = None
     differentiable = True
     labelled = True
+    device = torch.device("cpu")
 
     def evaluate(self, state, *, forces=(), stress=False, graph=False):
         energy, pulls, _ = gradient_of_energy(

@@ -22,6 +22,7 @@ class Windy:
     elements = frozenset({14})
     differentiable = True
     labelled = False
+    device = torch.device("cpu")
 
     def __init__(self):
         self.calm = StillingerWeber()

@@ -181,6 +181,7 @@ class Wrapped:
     elements = None
     differentiable = False
     labelled = True
+    device = torch.device("cpu")
 
     def __init__(self, model, change):
         self.model, self.change = model, change

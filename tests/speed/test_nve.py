@@ -13,6 +13,7 @@ import torch
 from ase import Atoms, units
 from ase.build import bulk
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+
 from conservbench import process
 from conservbench.cards import find_model
 from conservbench.dynamics.integrator import integrator

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
+
 from conservbench.training import data
 from conservbench.training.data import DataFile, DataSet
 from conservbench.training.recipe import NetworkRecipe, Recipe, Stage

@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 import torch
 import xarray as xr
+from safetensors.torch import load_file
+
 from conservbench.models.mace import MACEModel, TwoHeadedMACE, read_checkpoint
+from conservbench.scheme import CHANNELS
 from conservbench.training import fit as fitting
 from conservbench.training.data import load_frames
-from safetensors.torch import load_file
 
 
 @pytest.fixture
@@ -27,17 +29,21 @@ def test_labels_carry_no_net_force(samples):
 
 
 def test_batch_predicts_as_its_samples_do(network, samples):
-    joined = fitting.predict(network, fitting.join_samples(samples[:3]), gradient=True, graph=False)
-    single = [fitting.predict(network, sample, gradient=True, graph=False) for sample in samples[:3]]
-    for whole, parts in zip(joined, zip(*single, strict=True), strict=True):
-        torch.testing.assert_close(whole, torch.cat(parts), rtol=1e-10, atol=1e-12)
+    batch = fitting.join_samples(samples[:3])
+    whole = network.predict(batch.state, batch.pairs, forces=CHANNELS)
+    single = [network.predict(sample.state, sample.pairs, forces=CHANNELS) for sample in samples[:3]]
+    torch.testing.assert_close(whole.energy, torch.cat([part.energy for part in single]), rtol=1e-10, atol=1e-12)
+    for channel in CHANNELS:
+        parts = torch.cat([part.forces[channel] for part in single])
+        torch.testing.assert_close(whole.forces[channel], parts, rtol=1e-10, atol=1e-12)
 
 
 def test_loss_equals_its_definition(network, samples, recipe):
     batch, stage = fitting.join_samples(samples[:2]), recipe.stages[1]
-    energy, gradient, direct = fitting.predict(network, batch, gradient=True, graph=False)
-    expected = ((energy - batch.energy) / 4).abs().mean()
-    expected = expected + (gradient - batch.forces).norm(dim=-1).mean() + (direct - batch.forces).norm(dim=-1).mean()
+    prediction = network.predict(batch.state, batch.pairs, forces=CHANNELS)
+    expected = ((prediction.energy - batch.energy) / 4).abs().mean()
+    for forces in prediction.forces.values():
+        expected = expected + (forces - batch.forces).norm(dim=-1).mean()
     assert fitting.loss_of(network, batch, stage).item() == pytest.approx(expected.item(), rel=1e-9)
 
 
@@ -59,12 +65,12 @@ def test_gradient_of_the_loss_equals_finite_differences(network, samples, recipe
 
 def test_direct_only_stage_leaves_the_gradient_out(network, samples, recipe, monkeypatch):
     seen = []
-    original = fitting.gradient_of_energy
+    original = network.predict
     monkeypatch.setattr(
-        fitting, "gradient_of_energy", lambda *a, forces, **k: seen.append(forces) or original(*a, forces=forces, **k)
+        network, "predict", lambda *a, forces, **k: seen.append(forces) or original(*a, forces=forces, **k)
     )
     fitting.loss_of(network, samples[0], recipe.stages[0])
-    assert seen == [False]
+    assert seen == [["direct"]]
 
 
 def test_atomic_energies_fit_the_mean(network, samples):
@@ -76,7 +82,10 @@ def test_training_lowers_the_errors_and_writes_metrics(recipe, miniature, tmp_pa
     longer = dataclasses.replace(
         recipe,
         batch=2,
-        stages=(dataclasses.replace(recipe.stages[0], epochs=16, learning_rate=0.05), dataclasses.replace(recipe.stages[1], epochs=4)),
+        stages=(
+            dataclasses.replace(recipe.stages[0], epochs=16, learning_rate=0.05),
+            dataclasses.replace(recipe.stages[1], epochs=4),
+        ),
     )
     told = []
     checkpoint = fitting.fit(longer, tmp_path / "out", progress=lambda done, total, line: told.append((done, total)))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from conservbench.training.recipe import read_recipe
 
 SHIPPED = sorted((Path(__file__).parents[2] / "models" / "recipes").glob("*.toml"))

@@ -74,10 +74,11 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         InvalidPredictionError: the forces on a snapshot have a wrong shape or are not finite.
     """
     channel = scheme.mean_channel
-    snapshots = [from_atoms(atoms) for atoms in system.snapshots[: settings.n_snapshots]]
+    snapshots = [from_atoms(atoms, device=model.device) for atoms in system.snapshots[: settings.n_snapshots]]
     check_support(model, snapshots[0], (channel,))
     ideal = not np.array_equal(system.sites.positions, system.snapshots[0].positions)
-    audit = _Audit(model, channel, snapshots, from_atoms(system.sites) if ideal else None, settings)
+    sites = from_atoms(system.sites, device=model.device) if ideal else None
+    audit = _Audit(model, channel, snapshots, sites, settings)
 
     variables = _symmetries(audit)
     report(0.1)

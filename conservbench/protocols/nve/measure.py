@@ -42,7 +42,8 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         InvalidPredictionError: a prediction for a start structure is not finite or has a wrong shape.
     """
     intervals = [_interval(settings, scheme, time_step) for time_step in settings.time_steps]
-    start = from_atoms([system.snapshots[k % len(system.snapshots)] for k in range(settings.replicas)])
+    frames = [system.snapshots[k % len(system.snapshots)] for k in range(settings.replicas)]
+    start = from_atoms(frames, device=model.device)
     check_support(model, start, scheme.channels)
     engine = integrator(model, scheme)
     healthy = cooler_than(max(settings.explosion_temperature, settings.explosion_factor * system.temperature))

@@ -14,6 +14,7 @@ class Acting:
 
     differentiable = False
     labelled = False
+    device = torch.device("cpu")
 
     def __init__(self, act, elements=None):
         self.act = act
