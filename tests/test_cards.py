@@ -226,17 +226,17 @@ def test_published_cards_are_valid():
 
 
 def test_ase_factory(monkeypatch, tmp_path):
-    (tmp_path / "springs.py").write_text("def make(): ...\n", encoding="utf-8")
+    (tmp_path / "lone_springs.py").write_text("def make(): ...\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    card = find_model("ase:springs:make")
-    assert (card.name, card.version, card.loader) == ("ase:springs:make", 0, "ase")
+    card = find_model("ase:lone_springs:make")
+    assert (card.name, card.version, card.loader) == ("ase:lone_springs:make", 0, "ase")
     assert card.scheme == Scheme("gradient")
-    assert card.options == {"factory": "springs:make"}
+    assert card.options == {"factory": "lone_springs:make"}
     # no one bumps its version: an edited source must make another model
-    (tmp_path / "springs.py").write_text("def make(): return 1\n", encoding="utf-8")
-    assert find_model("ase:springs:make").digest != card.digest
+    (tmp_path / "lone_springs.py").write_text("def make(): return 1\n", encoding="utf-8")
+    assert find_model("ase:lone_springs:make").digest != card.digest
     for name, said in [
-        ("ase:springs", "expected ase:package.module:factory"),
+        ("ase:lone_springs", "expected ase:package.module:factory"),
         ("ase:sprongs:make", "no module 'sprongs'"),
     ]:
         with pytest.raises(CardError, match=said):

@@ -14,7 +14,7 @@ from conservbench.state import State
 
 
 class UnsupportedError(Exception):
-    """The model cannot be asked this (an element it does not know, a channel it does not have): an outcome, no crash."""
+    """The model cannot be asked this, such as an element or a channel it does not have: an outcome, no crash."""
 
 
 class InvalidPredictionError(Exception):

@@ -32,7 +32,7 @@ class Behind:
 
     def __init__(self, model, **attributes):
         self.model = model
-        for name in ("channels", "elements", "differentiable", "labelled"):
+        for name in ("channels", "elements", "differentiable", "labelled", "device"):
             setattr(self, name, attributes.get(name, getattr(model, name)))
 
     def evaluate(self, state, *, forces=(), stress=False, graph=False):
