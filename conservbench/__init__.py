@@ -3,7 +3,7 @@
     import conservbench
 
     tree = conservbench.run(models=["toy-swirl"], protocols=["nve"])
-    print(conservbench.scores(tree))
+    print(conservbench.score(tree))
 
 Importing the package imports neither torch nor xarray.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import xarray as xr
 
-    from conservbench.score import ScoreTable
+    from conservbench.scoring import ScoreTable
 
     __version__: str
 
@@ -85,12 +85,11 @@ def open_results(path: str | Path) -> xr.DataTree:
     return result.open_results(path)
 
 
-def scores(tree: xr.DataTree) -> ScoreTable:
+def score(tree: xr.DataTree) -> ScoreTable:
     """Scores of a tree of results: values, 95 % intervals and gates; nothing is measured."""
-    # not named `score`: importing the module of that name would put itself in the place of the function
-    from conservbench.score import score
+    from conservbench.scoring import score as judge_all
 
-    return score(tree)
+    return judge_all(tree)
 
 
 def __getattr__(name: str) -> str:

@@ -66,7 +66,7 @@ def test_an_unpacked_wheel_finds_its_cards(wheel, tmp_path):
         ("conservbench.cli", {"torch", "ase", "mace", "xarray", "numpy", "scipy", "rich"}),
         ("conservbench.cli.score", {"torch", "ase", "mace", "xarray", "numpy", "scipy", "rich"}),
         ("conservbench.cli.board", {"torch", "ase", "mace", "xarray", "numpy", "scipy", "rich"}),
-        ("conservbench.score", {"torch", "ase", "mace"}),
+        ("conservbench.scoring", {"torch", "ase", "mace"}),
         ("conservbench.leaderboard.page", {"torch", "ase", "mace"}),
         ("conservbench.protocols.audit.judge", {"torch", "ase", "mace"}),
         ("conservbench.protocols.nve.judge", {"torch", "ase", "mace"}),

@@ -88,7 +88,7 @@ class Verbs(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
 def main(ctx: click.Context, debug: bool) -> None:
-    r"""Measure how conservative machine-learned forces are, and what it costs when they are not.
+    """Measure how conservative machine-learned forces are, and what it costs when they are not.
 
     \b
     Example: conservbench run -m si-mace-direct -p nve

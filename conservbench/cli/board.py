@@ -21,7 +21,7 @@ def board(folder: Path, out: Path, as_json: bool) -> None:
     """
     from conservbench.leaderboard.page import write_board
     from conservbench.result import open_results
-    from conservbench.score import score
+    from conservbench.scoring import score
 
     paths = write_board(score(open_results(folder)).cells, out)
     if as_json:

@@ -17,7 +17,7 @@ LOADER_PACKAGES = {"mace": ("mace", "e3nn")}
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of the entries.")
 def cite(name: str, as_json: bool) -> None:
-    r"""Print BibTeX of a model, protocol or system, and of the packages it rests on.
+    """Print BibTeX of a model, protocol or system, and of the packages it rests on.
 
     \b
     Example: conservbench cite nve > references.bib

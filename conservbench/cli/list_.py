@@ -11,7 +11,7 @@ import click
 @click.argument("what", type=click.Choice(["models", "protocols", "systems", "data"]))
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_(what: str, as_json: bool) -> None:
-    r"""List the models, protocols, systems or training data sets.
+    """List the models, protocols, systems or training data sets.
 
     \b
     Example: conservbench list models

@@ -34,7 +34,7 @@ def run(
     fresh: bool,
     as_json: bool,
 ) -> None:
-    r"""Measure models under protocols and print their scores.
+    """Measure models under protocols and print their scores.
 
     Without -m, -p or -s it takes all published models, all protocols, and the systems that each protocol lists. One
     file a model, protocol and system is written to the folder --out; the same command goes on after an interruption.
@@ -66,7 +66,7 @@ def run(
         raise CommandError(f"stopped; {advice}", 130) from None
 
     from conservbench.result import open_cells
-    from conservbench.score import score
+    from conservbench.scoring import score
 
     table = score(open_cells(cell.path(out) for cell in cells))
     if as_json:
@@ -75,7 +75,9 @@ def run(
         from rich.console import Console
 
         Console().print(table)
-        click.echo(f"Results are in {out}. Next: conservbench score {out}, or conservbench board {out} --html site")
+        click.echo(
+            f"Results are in {out}. Next: conservbench score {out}, or conservbench board {out} --out leaderboard"
+        )
     click.get_current_context().exit(exit_code(endings.values()))
 
 

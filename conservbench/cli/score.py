@@ -22,7 +22,7 @@ def score(folder: Path, as_json: bool, gates: bool) -> None:
     """
     from conservbench.cli.run import exit_code
     from conservbench.result import open_results
-    from conservbench.score import score as score_tree
+    from conservbench.scoring import score as score_tree
 
     table = score_tree(open_results(folder))
     if as_json:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show(name: str, as_json: bool) -> None:
-    r"""Show the card of a model, protocol or system in full; NAME may be the path of a card.
+    """Show the card of a model, protocol or system in full; NAME may be the path of a card.
 
     \b
     Example: conservbench show nve

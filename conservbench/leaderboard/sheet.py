@@ -12,7 +12,7 @@ from conservbench.outcome import Outcome
 
 if TYPE_CHECKING:
     from conservbench.cards import Metric
-    from conservbench.score import Gate, Score, ScoredCell
+    from conservbench.scoring import Gate, Score, ScoredCell
 
 MARKS: Final[Mapping[Gate, str]] = {"pass": "✓", "fail": "✗", "unclear": "?"}
 """How a gate is shown, without colour."""
@@ -147,14 +147,14 @@ def _row(cell: ScoredCell, columns: Sequence[Metric]) -> Row:
 def _tally(cell: ScoredCell) -> Entry:
     """How many gates of the cell passed, failed and stayed unclear."""
     count = Counter(score.gate for score in cell.scores if score.gate is not None)
-    return Entry(" ".join(f"{count[gate]}{mark}" for gate, mark in MARKS.items() if count[gate]) or "–")
+    return Entry("".join(f"{count[gate]}{mark}" for gate, mark in MARKS.items() if count[gate]) or "–")
 
 
 def _notes(cell: ScoredCell, columns: Sequence[Metric]) -> list[str]:
     """Why values are missing or qualified, and which gates failed that no column shows."""
     shown = {metric.key for metric in columns}
     whys: dict[tuple[str, str], list[str]] = {}
-    notes = []
+    failed = []
     for score in cell.scores:
         metric = cell.metrics.get(score.metric)
         label = metric.label if metric else score.metric
@@ -163,9 +163,10 @@ def _notes(cell: ScoredCell, columns: Sequence[Metric]) -> list[str]:
             whys.setdefault(why, []).append(label)
         elif score.metric not in shown and metric is not None and score.gate == "fail":
             value = f"{value_of(score, metric)} {'' if metric.unit == '1' else metric.unit}".strip()
-            notes.append(f"{MARKS['fail']} {label}: {value}; the gate is {limits_of(metric)}")
+            failed.append(f"{label} {value} (gate: {limits_of(metric)})")
     reasons = [
         f"{outcome}: {reason}" if len(labels) == len(columns) else f"{', '.join(labels)}: {outcome}: {reason}"
         for (outcome, reason), labels in whys.items()
     ]
-    return [plain(f"{cell.model['name']}: {note}") for note in (*reasons, *notes)]
+    gates = [f"{MARKS['fail']} {'; '.join(failed)}"] if failed else []
+    return [plain(f"{cell.model['name']}: {note}") for note in (*reasons, *gates)]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from conservbench.score import Gate, ScoredCell
+    from conservbench.scoring import Gate, ScoredCell
 
 _COLOURS: Final[dict[Gate | None, str]] = {"pass": "green", "fail": "red", "unclear": "yellow", None: ""}
 
@@ -42,15 +42,15 @@ def _rich_table(sheet: Sheet) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("model", overflow="fold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
+    table.add_column("model", no_wrap=True, overflow="fold")
     for heading in sheet.headings:
         table.add_column(Text(heading), justify="right")
     for system, rows in sheet.systems.items():
         table.add_section()
         table.add_row(Text(system, style="bold cyan"))
         for row in rows:
-            table.add_row(Text(f" {row.name}", style="dim" if row.control else ""), *map(_rich_entry, row.entries))
+            table.add_row(Text(row.name, style="dim" if row.control else ""), *map(_rich_entry, row.entries))
     return table
 
 

@@ -84,10 +84,10 @@ def diamond_of_density(density: float) -> Atoms:
 RECIPES: dict[str, Recipe] = {
     "si-64": Recipe(
         version=1,
-        title="Crystalline silicon, 64 atoms, 700 K",
+        title="Crystalline silicon, 64 atoms, 1000 K",
         citation=f"Diamond structure, a = 5.431 Å. Snapshots: {SW_CITATION}",
         build=lambda: diamond(5.431),
-        stages=(Stage(700.0, 4.0),),
+        stages=(Stage(1000.0, 4.0),),
         spacing=1.0,
         time_step=1.0,
         friction=2.0,

@@ -70,7 +70,7 @@ def test_python_interface(capsys, tmp_path):
     conservbench.run(["ticks-fine"], ["ticks"], tier="smoke", out=tmp_path / "out", progress=False)
     assert capsys.readouterr().err == ""
     assert conservbench.open_results(tmp_path / "out").groups == tree.groups
-    assert len(list(conservbench.scores(tree))) == 2
+    assert len(list(conservbench.score(tree))) == 2
     assert conservbench.__version__
 
 

@@ -24,8 +24,8 @@ def test_page_has_tables_gates_models_and_the_command(make_cell):
         make_cell("toy", (0.0, 0.1), system="liquid", model={"role": "control"}),
     ]
     page = markdown(cells)
-    assert "| net | 7.0 ± 0.4 ✗ | 1✓ 1✗ |" in page
-    assert "| toy (control) | 0.00 ± 0.10 ✓ | 1✓ 1✗ |" in page
+    assert "| net | 7.0 ± 0.4 ✗ | 1✓1✗ |" in page
+    assert "| toy (control) | 0.00 ± 0.10 ✓ | 1✓1✗ |" in page
     assert "| net | unsupported | – |" in page
     assert "- net: unsupported: no element" in page
     assert "above -0.26 and below 0.26. paper" in page

@@ -13,7 +13,7 @@ def test_rows_by_system_with_gates_and_controls(make_cell):
     assert sheet.headings == ("energy drift [meV/atom/ps]", "gates")
     assert list(sheet.systems) == ["si-64", "liquid"]
     net, toy = sheet.systems["si-64"]
-    assert [entry.marked for entry in net.entries] == ["7.0 ± 0.4 ✗", "1✓ 1✗"]
+    assert [entry.marked for entry in net.entries] == ["7.0 ± 0.4 ✗", "1✓1✗"]
     assert (toy.name, toy.entries[0].marked) == ("toy (control)", "0.00 ± 0.10 ✓")
 
 
@@ -51,7 +51,7 @@ def test_a_value_of_survivors_is_qualified(make_cell):
 
 def test_a_failed_gate_without_a_column_is_noted(make_cell):
     (sheet,) = sheets([make_cell(drift=(0.0, 0.1))])
-    assert sheet.notes["si-64"] == ("net: ✗ order in dt: 0.00 ± 0.10; the gate is above 1.5",)
+    assert sheet.notes["si-64"] == ("net: ✗ order in dt 0.00 ± 0.10 (gate: above 1.5)",)
 
 
 def test_limits_in_words(make_cell):

@@ -355,4 +355,17 @@ def test_smoke_tier_of_silicon_takes_seconds():
     found = findings(data)
     assert data.attrs["outcome"] == "completed"
     assert abs(found["drift"].interval.value) < 1.0
-    assert data.temperature.values.mean() == pytest.approx(700, abs=150)
+    assert data.temperature.values.mean() == pytest.approx(1000, abs=200)
+
+
+def test_settling_is_left_out_of_the_record(crystal):
+    """What settles is the same trajectory: its record only begins later."""
+    whole = measure(toy(crystal, "harmonic"), Scheme("gradient"), crystal, SETTINGS, silent)
+    settled = measure(
+        toy(crystal, "harmonic"),
+        Scheme("gradient"),
+        crystal,
+        dataclasses.replace(SETTINGS, settling_time=0.016),
+        silent,
+    )
+    np.testing.assert_array_equal(settled.total_energy.values[..., :-2], whole.total_energy.values[..., 2:])

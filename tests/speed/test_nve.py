@@ -1,7 +1,7 @@
 """NVE with the shipped network: the batched engine against ASE, and what the engine adds to the bare model.
 
     pip install -e ".[test,speed]" -c constraints.txt
-    pytest tests/speed --benchmark-only --benchmark-columns=median,iqr,rounds
+    pytest -n 0 tests/speed --benchmark-only --benchmark-columns=median,iqr,rounds
 
 Rows of a group are the same physical work, measured side by side in one run on one thread; the bracketed factor of the
 median is the ratio. Never part of the default tests, never asserted.
@@ -40,7 +40,7 @@ def model() -> MACEModel:
 
 
 def start(cell: str, n_replicas: int) -> list[Atoms]:
-    """Thermal starts at 700 K."""
+    """Thermal starts at 1000 K."""
     frames = []
     for k in range(n_replicas):
         if cell == "si-64":
@@ -49,7 +49,7 @@ def start(cell: str, n_replicas: int) -> list[Atoms]:
         else:
             atoms = bulk("Si", cubic=True)
             atoms.rattle(0.1, seed=k)
-        MaxwellBoltzmannDistribution(atoms, temperature_K=700)
+        MaxwellBoltzmannDistribution(atoms, temperature_K=1000)
         frames.append(atoms)
     return frames
 

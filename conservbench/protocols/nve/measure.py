@@ -51,14 +51,14 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
     # shares of the work: model calls a replica
     shares = np.cumsum(
         [1e3 * settings.equilibration_time / settings.time_steps[0]]
-        + [1e3 * settings.duration / time_step for time_step in settings.time_steps]
+        + [1e3 * (settings.settling_time + settings.duration) / time_step for time_step in settings.time_steps]
     )
 
     equilibrated = _equilibrate(engine, start, system.temperature, settings, healthy)
     report(shares[0] / shares[-1])
     recordings = [
         simulate(
-            equilibrated,
+            _settle(engine, equilibrated, time_step, settings, healthy),
             _stepper(engine, time_step),
             n_replicas=settings.replicas,
             n_records=settings.n_samples,
@@ -109,11 +109,35 @@ def _equilibrate(
         engine.init(start.replace(momenta=draw_momenta(start, kelvin, noise))),
         lambda md: langevin.step(md, free, bath, outer * FEMTOSECOND),
         n_replicas=settings.replicas,
-        n_records=math.ceil(1e3 * settings.equilibration_time / outer - 1e-9),
+        n_records=_outer_steps(settings.equilibration_time, outer),
         interval=1,
         observe={},
         healthy=healthy,
     ).final
+
+
+def _settle(
+    engine: Integrator,
+    start: MDState | None,
+    time_step: float,
+    settings: Settings,
+    healthy: Callable[[State], Tensor],
+) -> MDState | None:
+    """NVE that is not recorded: an integrator keeps a shadow energy, and forgets there where the bath left off."""
+    return simulate(
+        start,
+        _stepper(engine, time_step),
+        n_replicas=settings.replicas,
+        n_records=_outer_steps(settings.settling_time, time_step * engine.stride),
+        interval=1,
+        observe={},
+        healthy=healthy,
+    ).final
+
+
+def _outer_steps(picoseconds: float, outer: float) -> int:
+    """Steps of ``outer`` fs that last at least so long."""
+    return math.ceil(1e3 * picoseconds / outer - 1e-9)
 
 
 def _stepper(engine: Integrator, time_step: float) -> Callable[[MDState], MDState]:
@@ -159,7 +183,7 @@ def _dataset(recordings: Sequence[Recording[MDState]], settings: Settings) -> xr
         coords={
             "time_step": ("time_step", list(settings.time_steps), {"units": "fs", "long_name": "inner time step"}),
             "replica": ("replica", np.arange(settings.replicas), {"units": "1", "long_name": "replica"}),
-            "time": ("time", times, {"units": "ps", "long_name": "time since equilibration"}),
+            "time": ("time", times, {"units": "ps", "long_name": "time since the start of the record"}),
         },
     )
     data["explosion_time"] = (

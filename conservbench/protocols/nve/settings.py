@@ -19,6 +19,7 @@ class Settings:
         sample_every: fs between samples; a multiple of each time step (times the stride under MTS).
         equilibration_time: ps of Langevin dynamics before, at the main time step.
         equilibration_tau: fs, relaxation time of momenta in it.
+        settling_time: ps of NVE at each time step between equilibration and the record.
         explosion_temperature: K; a replica that is hotter, and hotter than ``explosion_factor`` times the temperature
             of the system, has exploded.
         explosion_factor: see ``explosion_temperature``.
@@ -34,6 +35,7 @@ class Settings:
     sample_every: float
     equilibration_time: float
     equilibration_tau: float = 50.0
+    settling_time: float = 0.0
     explosion_temperature: float = 10000.0
     explosion_factor: float = 20.0
     seed: int = 0
@@ -54,8 +56,9 @@ class Settings:
         for name, value in positive.items():
             if not value > 0:
                 raise ValueError(f"{name} is {value}; expected a positive number")
-        if self.equilibration_time < 0:
-            raise ValueError(f"equilibration_time is {self.equilibration_time}; expected 0 or more")
+        for name in ("equilibration_time", "settling_time"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
         for time_step in self.time_steps:
             if whole_steps(self.sample_every, time_step) is None:
                 raise ValueError(f"sample_every {self.sample_every} fs is no multiple of the time step {time_step} fs")

@@ -13,7 +13,7 @@ from conservbench.cards import Metric
 from conservbench.cli.score import score as score_command
 from conservbench.outcome import Outcome
 from conservbench.result import result_path, write_result
-from conservbench.score import KEYS, Score, ScoreError, gate_of, score
+from conservbench.scoring import KEYS, Score, ScoreError, gate_of, score
 from conservbench.statistics import Interval
 
 JUDGE = """
