@@ -86,7 +86,7 @@ class ModelCard:
 
     def to_json(self) -> str:
         """The card as parsed and its digest, for the record of a result."""
-        return canonical_json({**self.document, "digest": self.digest})
+        return json.dumps({**self.document, "digest": self.digest}, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class ProtocolCard:
 
     def to_json(self) -> str:
         """The card as parsed and its digest, for the record of a result."""
-        return canonical_json({**self.document, "digest": self.digest})
+        return json.dumps({**self.document, "digest": self.digest}, ensure_ascii=False)
 
 
 def find_model(name: str) -> ModelCard:
