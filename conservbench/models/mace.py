@@ -34,11 +34,10 @@ torch.serialization.add_safe_globals([slice])
 
 
 @dataclass(frozen=True)
-class NetworkSettings:
-    """Everything that fixes the shape of a network and is not a weight.
+class Architecture:
+    """Size of a network, chosen before any data is seen.
 
     Attributes:
-        elements: atomic numbers it knows, ascending.
         cutoff: Å.
         channels: multiplicity of each hidden irrep (``channels``x0e + ``channels``x1o).
         max_ell: highest spherical harmonic of an edge.
@@ -47,14 +46,8 @@ class NetworkSettings:
         n_bessel: radial basis functions.
         envelope: power of the polynomial cutoff function.
         direct_hidden: multiplicity of the gated layer of the vector read-out.
-        mean_neighbors: average number of neighbours in the training set.
-        atomic_energies: eV, one an element.
-        energy_scale: eV, scale of the interaction energy.
-        energy_shift: eV/atom, shift of the interaction energy.
-        force_scale: eV/Å, scale of the direct forces.
     """
 
-    elements: tuple[int, ...]
     cutoff: float
     channels: int
     max_ell: int
@@ -63,6 +56,22 @@ class NetworkSettings:
     n_bessel: int
     envelope: int
     direct_hidden: int
+
+
+@dataclass(frozen=True)
+class NetworkSettings(Architecture):
+    """Everything that fixes a network and is not a weight: its size, and the normalisation taken from the data.
+
+    Attributes:
+        elements: atomic numbers it knows, ascending.
+        mean_neighbors: average number of neighbours in the training set.
+        atomic_energies: eV, one an element.
+        energy_scale: eV, scale of the interaction energy.
+        energy_shift: eV/atom, shift of the interaction energy.
+        force_scale: eV/Å, scale of the direct forces.
+    """
+
+    elements: tuple[int, ...]
     mean_neighbors: float
     atomic_energies: tuple[float, ...]
     energy_scale: float

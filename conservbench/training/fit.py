@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -138,7 +138,7 @@ def network_settings(recipe: Recipe, samples: Sequence[Sample]) -> NetworkSettin
         energy_scale=rms,
         energy_shift=0.0,
         force_scale=rms,
-        **{name: getattr(recipe.network, name) for name in recipe.network.__dataclass_fields__},
+        **asdict(recipe.network),
     )
 
 

@@ -6,20 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conservbench.cards import CardError, build, parse
-
-
-@dataclass(frozen=True)
-class NetworkRecipe:
-    """Size of the two-headed network; see :class:`conservbench.models.mace.NetworkSettings`."""
-
-    cutoff: float
-    channels: int
-    max_ell: int
-    correlation: int
-    radial_mlp: tuple[int, ...]
-    n_bessel: int
-    envelope: int
-    direct_hidden: int
+from conservbench.models.mace import Architecture
 
 
 @dataclass(frozen=True)
@@ -64,7 +51,7 @@ class Recipe:
     ema: float
     clip: float
     seed: int
-    network: NetworkRecipe
+    network: Architecture
     stages: tuple[Stage, ...]
 
     @property

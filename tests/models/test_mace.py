@@ -149,7 +149,7 @@ from ase.build import bulk
 from conservbench.models.mace import MACEModel, NetworkSettings, TwoHeadedMACE
 from conservbench.state import from_atoms
 torch.manual_seed(0)
-settings = NetworkSettings((14,), 4.0, 8, 2, 2, (8, 8), 5, 5, 8, 15.0, (-5.0,), 1.0, 0.0, 1.0)
+settings = NetworkSettings(4.0, 8, 2, 2, (8, 8), 5, 5, 8, (14,), 15.0, (-5.0,), 1.0, 0.0, 1.0)
 model = MACEModel(TwoHeadedMACE(settings).double())
 atoms = bulk("Si", cubic=True)
 atoms.rattle(0.1, seed=1)

@@ -10,7 +10,6 @@ from ase.build import bulk
 
 from conservbench.models import toy
 from conservbench.models.base import InvalidPredictionError, Prediction, gradient_of_energy
-from conservbench.models.mace import MACEModel, NetworkSettings, TwoHeadedMACE
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.neighbors import find_pairs
 from conservbench.observables import jacobian as jac
@@ -74,13 +73,6 @@ def silicon():
     atoms = bulk("Si", "diamond", a=5.431, cubic=True)
     atoms.rattle(0.1, seed=3)
     return from_atoms(atoms)
-
-
-@pytest.fixture(scope="module")
-def network():
-    torch.manual_seed(1)
-    settings = NetworkSettings((14,), 4.0, 4, 2, 2, (8,), 5, 5, 4, 16.0, (-5.0,), 1.0, 0.0, 1.0)
-    return MACEModel(TwoHeadedMACE(settings).double().requires_grad_(False))
 
 
 def probes(count, n_atoms, seed=0):

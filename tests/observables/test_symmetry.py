@@ -7,7 +7,6 @@ from ase import Atoms
 from ase.build import bulk
 
 from conservbench.models.base import Prediction
-from conservbench.models.mace import MACEModel, NetworkSettings, TwoHeadedMACE
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.observables import symmetry
 from conservbench.state import concatenate, from_atoms
@@ -38,13 +37,6 @@ def state():
     atoms = bulk("Si", "diamond", a=5.431, cubic=True)
     atoms.rattle(0.1, seed=3)
     return from_atoms(atoms)
-
-
-@pytest.fixture(scope="module")
-def network():
-    torch.manual_seed(1)
-    settings = NetworkSettings((14,), 4.0, 4, 2, 2, (8,), 5, 5, 4, 16.0, (-5.0,), 1.0, 0.0, 1.0)
-    return MACEModel(TwoHeadedMACE(settings).double().requires_grad_(False))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import pytest
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
 
+from conservbench.models.mace import Architecture
 from conservbench.training import data
 from conservbench.training.data import DataFile, DataSet
-from conservbench.training.recipe import NetworkRecipe, Recipe, Stage
+from conservbench.training.recipe import Recipe, Stage
 
 
 def labelled_entry(seed: int) -> dict:
@@ -42,7 +43,7 @@ def miniature(tmp_path, monkeypatch) -> DataSet:
 
 @pytest.fixture
 def recipe() -> Recipe:
-    network = NetworkRecipe(
+    network = Architecture(
         cutoff=4.0, channels=4, max_ell=1, correlation=2, radial_mlp=(8,), n_bessel=4, envelope=5, direct_hidden=4
     )
     stages = (
