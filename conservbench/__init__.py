@@ -2,7 +2,7 @@
 
     import conservbench
 
-    tree = conservbench.run(models=["toy-swirl"], protocols=["nve"])
+    tree = conservbench.run(models=["swirl"], protocols=["nve"])
     print(conservbench.score(tree))
 
 Importing the package imports neither torch nor xarray.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["__version__", "open_results", "run", "scores"]
+__all__ = ["__version__", "open_results", "run", "score"]
 
 
 def run(
@@ -65,6 +65,7 @@ def run(
     from conservbench.cli.progress import shown
     from conservbench.result import open_cells
 
+    process.check_device(device)
     cells = runner.plan(models or (), protocols or (), systems or (), tier)
     if jobs is None:
         # spawned workers import the file of __main__, which a notebook and a prompt do not have

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -50,7 +51,6 @@ class ModelCard:
         dtype: precision the model is run in unless the protocol asks for another.
         twin: another row made of the same network, by name.
         options: what the loader is told; the loader checks the keys.
-        trust: whether a pickled checkpoint may be opened.
         authors: who made the model.
         license: of the model, SPDX where there is one.
         doi: of the model's paper or record.
@@ -76,7 +76,6 @@ class ModelCard:
     dtype: Literal["float32", "float64"] = "float64"
     twin: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    trust: bool = False
     authors: tuple[str, ...] = ()
     license: str = ""
     doi: str = ""
@@ -319,9 +318,16 @@ def _ase_card(name: str) -> ModelCard:
     module, _, attribute = factory.partition(":")
     if not module or not attribute:
         raise CardError(f"{name!r}: expected ase:package.module:factory")
+    # as `python -m` does: a factory usually lies in the folder one works in
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         spec = find_spec(module)
-    except ModuleNotFoundError:
+    except Exception as error:  # a package above the module is imported, and may raise anything
+        absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        if not absent:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise CardError(f"{name!r}: module {module!r} cannot be looked up: {said}") from error
         spec = None
     if spec is None:
         raise CardError(f"{name!r}: no module {module!r} on the Python path")

@@ -48,6 +48,31 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def check_device(device: str) -> None:
+    """Check that torch knows a device and that this machine has it.
+
+    Args:
+        device: such as ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        ValueError: it does not, or there is none here.
+    """
+    if device == "cpu":
+        return  # a run in workers needs no torch in this process
+    import torch
+
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}; expected cpu, cuda, cuda:1, ...") from error
+    if found.type != "cuda":
+        return
+    if not torch.cuda.is_available():
+        raise ValueError(f"device {device!r}: no CUDA device here")
+    if (found.index or 0) >= (count := torch.cuda.device_count()):
+        raise ValueError(f"device {device!r}: no such CUDA device here; the last is 'cuda:{count - 1}'")
+
+
 @contextmanager
 def quiet_stdout() -> Iterator[None]:
     """Send what third parties print to standard error: standard output belongs to results."""

@@ -6,7 +6,9 @@ not depend on order, on workers, or on what ran before. Resume rests on the resu
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import threading
@@ -134,7 +136,8 @@ def plan(
 ) -> list[Cell]:
     """Cells of the names asked for; an empty list asks for all.
 
-    Everything that is wrong with the names, cards, settings or checkpoints comes out here, before anything runs.
+    What is wrong with names, cards, settings or checkpoints comes out here, before anything runs. The ``[options]`` of
+    a model are for its loader alone to check: what is wrong with them is the recorded failure of each of its cells.
 
     Args:
         models: names, paths of cards, or ``ase:package.module:factory``.
@@ -167,8 +170,11 @@ def plan(
     return cells
 
 
-def kept_outcome(cell: Cell, out: Path) -> Outcome | None:
-    """How a cell ended, if its file is whole, final and of this identity; otherwise None: it is to be measured."""
+def kept_outcome(cell: Cell, out: Path, device: str) -> Outcome | None:
+    """How a cell ended, if its file is whole, final, of this identity and of this type of device.
+
+    Otherwise None: it is to be measured.
+    """
     from conservbench.result import ResultError, read_attributes
 
     path = cell.path(out)
@@ -180,7 +186,9 @@ def kept_outcome(cell: Cell, out: Path) -> Outcome | None:
         warnings.warn(f"{error}; measuring it again", stacklevel=2)
         return None
     finals = {outcome.value: outcome for outcome in Outcome if outcome.is_final}
-    return finals.get(attributes["outcome"]) if attributes.get("identity") == cell.identity else None
+    measured_on = json.loads(attributes.get("provenance", "{}")).get("device", "")
+    same = attributes.get("identity") == cell.identity and _device_type(measured_on) == _device_type(device)
+    return finals.get(attributes["outcome"]) if same else None
 
 
 def run_cells(
@@ -218,7 +226,7 @@ def run_cells(
 
     todo = []
     for cell in cells:
-        kept = None if fresh else kept_outcome(cell, out)
+        kept = None if fresh else kept_outcome(cell, out, device)
         if kept is None:
             todo.append(cell)
         else:
@@ -290,7 +298,9 @@ def _ending_of(error: BaseException) -> dict[str, str]:
 
     if isinstance(error, UnsupportedError):
         return {"outcome": Outcome.UNSUPPORTED.value, "outcome_reason": _one_line(error)}
-    reason = f"{type(error).__name__}: {_one_line(error)}"
+    reason = _one_line(error)
+    if not isinstance(error, CardError):
+        reason = f"{type(error).__name__}: {reason}"
     # torch reports a full memory of the CPU as a plain RuntimeError of its allocator
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate" in reason:
         return {"outcome": Outcome.OUT_OF_MEMORY.value, "outcome_reason": reason}
@@ -411,7 +421,11 @@ def _end_with_parent(leash_end: Connection) -> None:
     try:
         leash_end.recv()
     except EOFError:
-        os._exit(1)
+        try:
+            # what a third party's locks (tqdm's, by way of mace) leave behind would be warned of on standard error
+            multiprocessing.util._run_finalizers(0)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
+        finally:
+            os._exit(1)
 
 
 def _work(index: int, cell: Cell, out: Path, device: str) -> None:
@@ -447,6 +461,11 @@ def _refuse_doubles(cells: Sequence[Cell]) -> None:
         first = seen.setdefault((cell.protocol.name, cell.system, cell.model.name), cell)
         if first is not cell:
             raise CardError(f"two cards give the same cell {cell.label}: {first.model.path} and {cell.model.path}")
+
+
+def _device_type(device: str) -> str:
+    """``cuda`` of ``cuda:1``: which of them measured does not matter."""
+    return device.partition(":")[0]
 
 
 def _one_line(error: BaseException) -> str:

@@ -85,7 +85,7 @@ def test_model_card(tmp_path):
     assert card.scheme == Scheme("mts", 8)
     assert card.authors == ("A. One", "B. Two")
     assert card.options == {"field": "swirl"}
-    assert (card.role, card.dtype, card.trust, card.twin, card.checkpoint) == ("model", "float64", False, None, None)
+    assert (card.role, card.dtype, card.twin, card.checkpoint) == ("model", "float64", None, None)
     assert pickle.loads(pickle.dumps(card)) == card
     assert len({card, card}) == 1
 
@@ -235,7 +235,14 @@ def test_ase_factory(monkeypatch, tmp_path):
     # no one bumps its version: an edited source must make another model
     (tmp_path / "lone_springs.py").write_text("def make(): return 1\n", encoding="utf-8")
     assert find_model("ase:lone_springs:make").digest != card.digest
+    for folder, text in [("loud", "raise RuntimeError('not\\ntoday')"), ("lacking", "import no_such_thing")]:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").write_text(text, encoding="utf-8")
     for name, said in [
+        ("ase:loud.springs:make", "'loud.springs' cannot be looked up: RuntimeError: not today"),
+        ("ase:lacking.springs:make", "cannot be looked up: ModuleNotFoundError: No module named 'no_such_thing'"),
+        ("ase:sprongs.deep:make", "no module 'sprongs.deep'"),
+        ("ase:.springs:make", "cannot be looked up"),
         ("ase:lone_springs", "expected ase:package.module:factory"),
         ("ase:sprongs:make", "no module 'sprongs'"),
     ]:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import warnings
 
+import pytest
+
 from conservbench import process
 
 
@@ -50,6 +52,21 @@ def test_noise_of_third_parties(capsys):
             warnings.warn("something a user should know", stacklevel=1)
     assert capsys.readouterr() == ("", "shown\n")
     assert [str(one.message) for one in heard] == ["something a user should know"]
+
+
+def test_devices(monkeypatch):
+    for device in ["cpu", "cpu:0", "meta"]:
+        process.check_device(device)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    process.check_device("cuda:1")
+    with pytest.raises(ValueError, match="no such CUDA device here; the last is 'cuda:1'"):
+        process.check_device("cuda:2")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="'cuda': no CUDA device here"):
+        process.check_device("cuda")
+    with pytest.raises(ValueError, match="unknown device 'cud'; expected cpu"):
+        process.check_device("cud")
 
 
 def test_usable_cores():

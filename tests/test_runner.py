@@ -215,6 +215,23 @@ def test_stale_files_are_measured_again(tmp_path):
     assert Phase.STARTED in phases(text.replace('"fine"', '"slow"'), tier="quick")
 
 
+def test_a_file_is_kept_for_its_own_type_of_device(tmp_path):
+    (cell,) = cells_of("fine")
+
+    def phases(device):
+        heard = []
+        # the model of the plugin takes any device and stays on the CPU
+        run_cells([cell], tmp_path, device=device, on_event=heard.append)
+        return {event.phase for event in heard}
+
+    assert Phase.STARTED in phases("cpu")
+    assert phases("cpu:0") == {Phase.KEPT}
+    assert Phase.STARTED in phases("cuda:1")
+    assert phases("cuda") == {Phase.KEPT}
+    assert json.loads(read_result(cell.path(tmp_path)).attrs["provenance"])["device"] == "cuda:1"
+    assert Phase.STARTED in phases("cpu")
+
+
 def test_broken_file_is_measured_again(tmp_path):
     (cell,) = cells_of("fine")
     run_cells([cell], tmp_path)
@@ -291,6 +308,7 @@ def test_interrupt_stops_workers_and_keeps_what_is_finished(tmp_path):
     assert run.returncode == 130
     assert said.splitlines()[-1].startswith("conservbench: stopped; what is finished is kept")
     assert "Traceback" not in said
+    assert "leaked" not in said
     assert all_end(run.pid)
     assert len(open_results(out)["ticks/si-64"].children) in (1, 2, 3)
 

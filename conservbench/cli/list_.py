@@ -29,7 +29,9 @@ def list_(what: str, as_json: bool) -> None:
     for row in rows:
         table.add_row(*(", ".join(value) if isinstance(value, list) else str(value) for value in row.values()))
     Console().print(table)
-    click.echo(f"{len(rows)} data sets" if what == "data" else f"{len(rows)} {what}. More: conservbench show NAME")
+    noun = "data sets" if what == "data" else what
+    count = f"{len(rows)} {noun.removesuffix('s') if len(rows) == 1 else noun}"
+    click.echo(count if what == "data" else f"{count}. More: conservbench show NAME")
 
 
 def _models() -> list[dict[str, Any]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from conservbench.cards import TIERS
 from conservbench.cli import USAGE, CommandError
 from conservbench.outcome import Outcome
+
+if TYPE_CHECKING:
+    from conservbench.scoring import ScoreTable
 
 
 @click.command()
@@ -39,7 +41,7 @@ def run(
     Without -m, -p or -s it takes all published models, all protocols, and the systems that each protocol lists. One
     file a model, protocol and system is written to the folder --out; the same command goes on after an interruption.
 
-    Exit code: 0 all measured, 2 wrong usage, 3 some cells could not run, 4 nothing was measured.
+    Exit code: 0 all measured, 2 wrong usage, 3 some could not be measured, 4 nothing was measured.
 
     \b
     Example: conservbench run -m si-mace-gradient -m si-mace-direct -p nve --tier quick
@@ -51,16 +53,14 @@ def run(
     from conservbench.cli.progress import shown
     from conservbench.runner import plan, run_cells
 
-    if any(name.startswith("ase:") for name in models):
-        # as `python -m` does: a factory usually lies in the folder one works in
-        sys.path.append(str(Path.cwd()))
     cells = plan(models, protocols, systems, tier)
     if not cells:
         raise CommandError("nothing to run: no models or no protocols", USAGE)
+    process.check_device(device)
     jobs = jobs or (process.usable_cores() if device == "cpu" else 1)
     try:
         with shown(len(cells)) as on_event:
-            endings = run_cells(cells, out, jobs=jobs, device=device, fresh=fresh, on_event=on_event)
+            run_cells(cells, out, jobs=jobs, device=device, fresh=fresh, on_event=on_event)
     except KeyboardInterrupt:
         advice = f"what is finished is kept in {out}: the same command goes on from there"
         raise CommandError(f"stopped; {advice}", 130) from None
@@ -78,12 +78,13 @@ def run(
         click.echo(
             f"Results are in {out}. Next: conservbench score {out}, or conservbench board {out} --out leaderboard"
         )
-    click.get_current_context().exit(exit_code(endings.values()))
+    click.get_current_context().exit(exit_code(table))
 
 
-def exit_code(outcomes: Collection[Outcome]) -> int:
-    """4 where nothing was measured, 3 where some cells could not run, else 0."""
+def exit_code(table: ScoreTable) -> int:
+    """4 where no cell was measured, 3 where some cells or metrics could not be, else 0."""
     broken = {Outcome.FAILED, Outcome.OUT_OF_MEMORY}
-    if not set(outcomes) - broken - {Outcome.UNSUPPORTED}:
+    cells = {cell.outcome for cell in table.cells}
+    if not cells - broken - {Outcome.UNSUPPORTED}:
         return 4
-    return 3 if broken & set(outcomes) else 0
+    return 3 if broken & (cells | {score.outcome for score in table}) else 0

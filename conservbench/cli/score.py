@@ -14,8 +14,8 @@ import click
 def score(folder: Path, as_json: bool, gates: bool) -> None:
     """Score the results in DIR, the folder that `conservbench run` wrote. Nothing is measured.
 
-    Exit code: 0 fine, 1 a gate failed (with --gates), 2 wrong usage, 3 some cells could not be measured or judged, 4
-    nothing to score.
+    Exit code: 0 fine, 1 a gate failed (with --gates), 2 wrong usage, 3 some could not be measured or judged, 4 nothing
+    to score.
 
     \b
     Example: conservbench score conservbench-results --gates
@@ -31,7 +31,7 @@ def score(folder: Path, as_json: bool, gates: bool) -> None:
         from rich.console import Console
 
         Console().print(table)
-    code = exit_code([cell.outcome for cell in table.cells])
+    code = exit_code(table)
     if gates and (failed := table.failed_gates()):
         for each in failed:
             click.echo(f"gate failed: {each.model} / {each.protocol} / {each.system} / {each.metric}", err=True)

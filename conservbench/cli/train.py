@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def train(recipe: Path, out: Path, device: str, threads: int, fresh: bool, as_json: bool) -> None:
     """Train the network of a RECIPE, on energies, gradient forces and direct forces.
 
-    Writes NAME.safetensors, NAME.metrics.nc (errors of every epoch) and, until it is done, NAME.unfinished.pt, from
-    which the same command goes on after an interruption. The data set is looked for in the folder
+    Writes NAME.safetensors, NAME.metrics.nc (errors of every epoch) and NAME.state.pt, from which the same command
+    goes on after an interruption. The data set is looked for in the folder
     $CONSERVBENCH_DATA, then fetched from its public home; its checksum is always verified.
 
     Example: conservbench train models/recipes/si-mace.toml --out training
@@ -39,8 +39,9 @@ def train(recipe: Path, out: Path, device: str, threads: int, fresh: bool, as_js
     from conservbench.training.recipe import read_recipe
 
     what = read_recipe(recipe)
+    process.check_device(device)
     if fresh:
-        fitting.unfinished_path(what, out).unlink(missing_ok=True)
+        fitting.state_path(what, out).unlink(missing_ok=True)
     console = Console(stderr=True)
     columns = (
         TextColumn(what.name),

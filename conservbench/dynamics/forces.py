@@ -1,4 +1,8 @@
-"""What an integrator asks of a model: the forces of one channel, or of two from one call."""
+"""What an integrator asks of a model: the forces of one channel, or of two from one call.
+
+Direct forces come without their net force, which would accelerate the centre of mass and pass for heat. Those of a
+gradient are taken as they are.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from conservbench.models.base import Model, Prediction
+from conservbench.models.base import InvalidPredictionError, Model, Prediction
 from conservbench.scheme import Channel
 from conservbench.state import State, select
 
@@ -23,23 +27,41 @@ REACH: Final = 1e6
 
 
 def force_of(model: Model, channel: Channel) -> Force:
-    """The forces of one channel of a model."""
+    """The forces of one channel of a model; the direct ones less their mean over the atoms of each system."""
 
-    def force(state: State) -> tuple[Tensor, Tensor | None]:
-        prediction = predict(model, state, (channel,))
-        return prediction.forces[channel], prediction.energy
+    def direct(state: State) -> tuple[Tensor, Tensor | None]:
+        prediction = predict(model, state, ("direct",))
+        return without_net_force(state, prediction.forces["direct"]), prediction.energy
 
-    return force
+    def gradient(state: State) -> tuple[Tensor, Tensor | None]:
+        prediction = predict(model, state, ("gradient",))
+        return prediction.forces["gradient"], prediction.energy
+
+    return direct if channel == "direct" else gradient
 
 
 def fast_and_slow_of(model: Model) -> FastAndSlow:
-    """The direct forces as the fast ones and the gradient forces as the slow ones, from one forward pass."""
+    """The direct forces, less their net force, as the fast ones and the gradient as the slow ones: one forward pass."""
 
     def forces(state: State) -> tuple[Tensor, Tensor, Tensor | None]:
         prediction = predict(model, state, ("direct", "gradient"))
-        return prediction.forces["direct"], prediction.forces["gradient"], prediction.energy
+        fast = without_net_force(state, prediction.forces["direct"])
+        return fast, prediction.forces["gradient"], prediction.energy
 
     return forces
+
+
+def without_net_force(state: State, forces: Tensor) -> Tensor:
+    """Forces (n_atoms, 3), eV/Å, less their mean over the atoms of each system.
+
+    Raises:
+        InvalidPredictionError: they have another shape.
+    """
+    if forces.shape != state.positions.shape:
+        raise InvalidPredictionError(
+            f"direct forces have shape {tuple(forces.shape)}, expected {tuple(state.positions.shape)}"
+        )
+    return forces - (state.sum(forces) / state.counts[:, None])[state.system]
 
 
 def predict(model: Model, state: State, channels: Sequence[Channel]) -> Prediction:

@@ -54,9 +54,10 @@ def set_in_motion(state: State, forces: Tensor, energy: Tensor | None) -> MDStat
     Raises:
         InvalidPredictionError: the forces or energies have a wrong shape or a value that is not finite.
     """
-    require_sound("forces", forces, state.positions.shape)
+    require_sound("forces", forces, state.positions.shape, state.system)
     if energy is not None:
-        require_sound("energies", energy, torch.Size((state.n_systems,)))
+        systems = torch.arange(state.n_systems)
+        require_sound("energies", energy, systems.shape, systems)
     return MDState(
         **{field.name: getattr(state, field.name) for field in fields(State)},
         forces=forces,
@@ -66,13 +67,20 @@ def set_in_motion(state: State, forces: Tensor, energy: Tensor | None) -> MDStat
     )
 
 
-def require_sound(name: str, values: Tensor, shape: torch.Size) -> None:
+def require_sound(name: str, values: Tensor, shape: torch.Size, system: Tensor) -> None:
     """Refuse a prediction that no simulation can start from.
+
+    Args:
+        name: what the values are.
+        values: a row for each atom, or for each system.
+        shape: what theirs must be.
+        system: the system of each row.
 
     Raises:
         InvalidPredictionError: the values have another shape, or one of them is not finite.
     """
     if values.shape != shape:
         raise InvalidPredictionError(f"{name} of the start have shape {tuple(values.shape)}, expected {tuple(shape)}")
-    if not bool(torch.isfinite(values).all()):
-        raise InvalidPredictionError(f"{name} of the start are not all finite")
+    astray = torch.nonzero(~torch.isfinite(values))
+    if len(astray):
+        raise InvalidPredictionError(f"{name} of the start are not all finite in system {int(system[astray[0, 0]])}")

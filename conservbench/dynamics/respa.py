@@ -40,7 +40,7 @@ def init(state: State, fast_and_slow: FastAndSlow) -> RespaState:
         InvalidPredictionError: its forces or energies are not finite or have a wrong shape.
     """
     fast, slow, energy = fast_and_slow(state)
-    require_sound("forces", slow, state.positions.shape)
+    require_sound("forces", slow, state.positions.shape, state.system)
     md = set_in_motion(state, fast, energy)
     return RespaState(**{field.name: getattr(md, field.name) for field in fields(MDState)}, correction=slow - fast)
 

@@ -82,7 +82,7 @@ def check_publishable(cells: Sequence[ScoredCell]) -> None:
 
     Raises:
         BoardError: there are none; one is of the smoke tier; or two differ in tier, version or card of their protocol,
-            or in version or card of their model.
+            or in version or card of their model. The gates count as part of the protocol's card.
     """
     if not cells:
         raise BoardError("no results to publish")
@@ -108,6 +108,11 @@ def _check_alike(kind: Literal["protocol", "model"], one: ScoredCell, other: Sco
         raise BoardError(f"{where} differ in their {kind}: {versions[0]} against {versions[1]}; measure them alike")
     if cards[0].get("digest") != cards[1].get("digest"):
         raise BoardError(f"{where} were measured with different cards of one {kind} version; measure them again")
+    # the digest leaves the gates out
+    if cards[0].get("metrics") != cards[1].get("metrics"):
+        raise BoardError(
+            f"{where} were measured for different metrics or gates of one {kind} version; measure them alike"
+        )
 
 
 def results_json(cells: Sequence[ScoredCell]) -> str:

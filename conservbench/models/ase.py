@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, final
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import ArrayLike, NDArray
 
@@ -78,8 +79,9 @@ class ASEModel:
         """See :meth:`conservbench.models.base.Model.evaluate`.
 
         Raises:
-            UnsupportedError: a graph is asked for, or a channel or property the calculator does not have.
-            InvalidPredictionError: a value is not finite, or an array has the wrong shape.
+            UnsupportedError: a graph is asked for, a channel or property the calculator does not have, or a structure
+                that it says it does not implement.
+            InvalidPredictionError: an array has the wrong shape.
         """
         check_support(self, state, forces)
         if graph:
@@ -106,29 +108,44 @@ class ASEModel:
             try:
                 tensor = np.array(self.calculator.get_stress(atoms), dtype=float)
             except NotImplementedError as error:
-                raise UnsupportedError(f"{self.name} has no stress") from error
+                raise self._unsupported("stress", error) from error
             full = voigt_6_to_full_3x3_stress(tensor) if tensor.shape == (6,) else tensor
-            result.stress = _checked(full, (3, 3), f"{where}: stress")
+            result.stress = _shaped(full, (3, 3), f"{where}: stress")
         if forces:
             try:
                 pulls = self.calculator.get_forces(atoms)
             except NotImplementedError as error:
-                raise UnsupportedError(f"{self.name} has no forces") from error
-            result.forces = _checked(pulls, (len(atoms), 3), f"{where}: forces")
+                raise self._unsupported("forces", error) from error
+            result.forces = _shaped(pulls, (len(atoms), 3), f"{where}: forces")
         energy = self._energy(atoms)
         if energy is not None:
-            result.energy = float(_checked(np.squeeze(energy), (), f"{where}: energy"))
+            result.energy = float(_shaped(np.squeeze(energy), (), f"{where}: energy"))
         return result
 
     def _energy(self, atoms: Atoms) -> ArrayLike | None:
         try:
-            if "free_energy" in getattr(self.calculator, "implemented_properties", ()):
+            if "free_energy" in self._properties():
                 return self.calculator.get_potential_energy(atoms, force_consistent=True)
             return self.calculator.get_potential_energy(atoms)
         except NotImplementedError as error:
+            if not self._lacks("energy", error):
+                raise self._unsupported("energy", error) from error
             if "gradient" in self.channels:
                 raise UnsupportedError(f'{self.name} has no energy: its card needs scheme = "direct"') from error
             return None
+
+    def _properties(self) -> Collection[str]:
+        return getattr(self.calculator, "implemented_properties", ())
+
+    def _lacks(self, name: str, error: NotImplementedError) -> bool:
+        """Whether the calculator never has the property; if not, it is this structure that it does not know."""
+        return isinstance(error, PropertyNotImplementedError) or name not in self._properties()
+
+    def _unsupported(self, name: str, error: NotImplementedError) -> UnsupportedError:
+        if self._lacks(name, error):
+            return UnsupportedError(f"{self.name} has no {name}")
+        said = " ".join(str(error).split()) or "not implemented"
+        return UnsupportedError(f"{self.name} gives no {name} here: {said}")
 
     def _update(self, state: State) -> list[Atoms]:
         """The state as ASE structures; those of the last call are moved, not made again."""
@@ -156,19 +173,15 @@ class _Result:
     stress: NDArray[np.float64] = field(default_factory=lambda: np.empty((3, 3)))
 
 
-def _checked(value: ArrayLike, shape: tuple[int, ...], where: str) -> NDArray[np.float64]:
-    """A copy as float64.
+def _shaped(value: ArrayLike, shape: tuple[int, ...], where: str) -> NDArray[np.float64]:
+    """A copy as float64; a value that is not finite is left for the caller to judge.
 
     Raises:
-        InvalidPredictionError: it has another shape, or a value that is not finite.
+        InvalidPredictionError: it has another shape.
     """
     array = np.array(value, dtype=float)
     if array.shape != shape:
         raise InvalidPredictionError(f"{where}: shape is {array.shape}, expected {shape}")
-    if not np.isfinite(array).all():
-        at = np.argwhere(~np.isfinite(array))[0]
-        place = f" of atom {at[0]}" if len(shape) == 2 and shape != (3, 3) else ""
-        raise InvalidPredictionError(f"{where}{place}: value is {array[tuple(at)]}, expected a finite number")
     return array
 
 

@@ -7,6 +7,7 @@ pass. MACE: Batatia et al., NeurIPS 2022, arXiv 2206.07697. Two heads on one tru
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from conservbench.models.base import Prediction, check_support, gradient_of_energy
 from conservbench.neighbors import Pairs, VerletList
+from conservbench.process import quiet_loading
 from conservbench.scheme import CHANNELS, Channel
 from conservbench.state import State
 
@@ -46,6 +48,9 @@ class Architecture:
         n_bessel: radial basis functions.
         envelope: power of the polynomial cutoff function.
         direct_hidden: multiplicity of the gated layer of the vector read-out.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     cutoff: float
@@ -56,6 +61,17 @@ class Architecture:
     n_bessel: int
     envelope: int
     direct_hidden: int
+
+    def __post_init__(self) -> None:
+        if not self.cutoff > 0:
+            raise ValueError(f"cutoff is {self.cutoff}; expected a positive number")
+        for name in ("channels", "correlation", "n_bessel", "envelope", "direct_hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if self.max_ell < 1:
+            raise ValueError(f"max_ell is {self.max_ell}; expected 1 or more, for vectors")
+        if not self.radial_mlp or min(self.radial_mlp) < 1:
+            raise ValueError(f"radial_mlp is {list(self.radial_mlp)}; expected positive widths")
 
 
 @dataclass(frozen=True)
@@ -135,34 +151,10 @@ class TwoHeadedMACE(nn.Module):
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
-        from e3nn import o3
-        from mace.modules.blocks import RealAgnosticResidualInteractionBlock
-        from mace.modules.models import ScaleShiftMACE
-
         self.settings = settings
-        hidden = o3.Irreps(f"{settings.channels}x0e + {settings.channels}x1o")
-        self.trunk = ScaleShiftMACE(
-            atomic_inter_scale=settings.energy_scale,
-            atomic_inter_shift=settings.energy_shift,
-            r_max=settings.cutoff,
-            num_bessel=settings.n_bessel,
-            num_polynomial_cutoff=settings.envelope,
-            max_ell=settings.max_ell,
-            interaction_cls=RealAgnosticResidualInteractionBlock,
-            interaction_cls_first=RealAgnosticResidualInteractionBlock,
-            num_interactions=2,
-            num_elements=len(settings.elements),
-            hidden_irreps=hidden,
-            MLP_irreps=o3.Irreps("16x0e"),
-            atomic_energies=np.array(settings.atomic_energies),
-            avg_num_neighbors=settings.mean_neighbors,
-            atomic_numbers=list(settings.elements),
-            correlation=settings.correlation,
-            gate=torch.nn.functional.silu,
-            radial_MLP=list(settings.radial_mlp),
-            keep_last_layer_irreps=True,
-        )
-        self.direct = DirectReadout(settings)
+        with quiet_loading():
+            self.trunk = _trunk(settings)
+            self.direct = DirectReadout(settings)
         lookup = torch.full((max(settings.elements) + 1,), -1, dtype=torch.long)
         lookup[list(settings.elements)] = torch.arange(len(settings.elements))
         self.species: Tensor
@@ -232,6 +224,34 @@ class TwoHeadedMACE(nn.Module):
         return Prediction(energy, pulls, stresses)
 
 
+def _trunk(settings: NetworkSettings) -> nn.Module:
+    from e3nn import o3
+    from mace.modules.blocks import RealAgnosticResidualInteractionBlock
+    from mace.modules.models import ScaleShiftMACE
+
+    return ScaleShiftMACE(
+        atomic_inter_scale=settings.energy_scale,
+        atomic_inter_shift=settings.energy_shift,
+        r_max=settings.cutoff,
+        num_bessel=settings.n_bessel,
+        num_polynomial_cutoff=settings.envelope,
+        max_ell=settings.max_ell,
+        interaction_cls=RealAgnosticResidualInteractionBlock,
+        interaction_cls_first=RealAgnosticResidualInteractionBlock,
+        num_interactions=2,
+        num_elements=len(settings.elements),
+        hidden_irreps=o3.Irreps(f"{settings.channels}x0e + {settings.channels}x1o"),
+        MLP_irreps=o3.Irreps("16x0e"),
+        atomic_energies=np.array(settings.atomic_energies),
+        avg_num_neighbors=settings.mean_neighbors,
+        atomic_numbers=list(settings.elements),
+        correlation=settings.correlation,
+        gate=torch.nn.functional.silu,
+        radial_MLP=list(settings.radial_mlp),
+        keep_last_layer_irreps=True,
+    )
+
+
 class MACEModel:
     """A :class:`TwoHeadedMACE` behind the suite's interface (see :class:`conservbench.models.base.Model`)."""
 
@@ -257,48 +277,71 @@ class MACEModel:
         return self.network.predict(state, self.neighbors(state), forces=forces, stress=stress, graph=graph)
 
 
+_FORMAT = 1
+"""Layout of a checkpoint; raised when an old one would be read wrongly."""
+
+
 def save_checkpoint(network: TwoHeadedMACE, path: Path) -> None:
-    """Write weights and settings to one safetensors file (settings as TOML in its header)."""
-    from safetensors.torch import save_file
+    """Write weights and settings to one safetensors file, atomically; equal networks give equal bytes.
+
+    The settings are TOML text in the header, under one key: safetensors writes several in random order.
+    """
+    from safetensors.torch import save
 
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    save_file(weights, path, metadata={"format": "conservbench-mace-1", "network": network.settings.to_toml()})
+    header = {"conservbench-mace": f"format = {_FORMAT}\n{network.settings.to_toml()}"}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(save(weights, metadata=header))
+    os.replace(temporary, path)
 
 
 def read_checkpoint(path: Path) -> TwoHeadedMACE:
     """Read what :func:`save_checkpoint` wrote; nothing is unpickled.
 
     Raises:
-        ValueError: the file is no checkpoint of this network.
+        ValueError: the file is no checkpoint of this network, or of another layout.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            header = (file.metadata() or {}).get("conservbench-mace")
             weights = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file ({error})") from error
-    if metadata.get("format") != "conservbench-mace-1":
+    if header is None:
         raise ValueError(f"{path}: not a conservbench MACE checkpoint")
-    network = TwoHeadedMACE(NetworkSettings.from_toml(metadata["network"]))
+    first, _, settings = header.partition("\n")
+    if first != f"format = {_FORMAT}":
+        raise ValueError(f"{path}: a checkpoint with {first!r}; this version reads format = {_FORMAT}")
+    network = TwoHeadedMACE(NetworkSettings.from_toml(settings))
     network.load_state_dict(weights)
     return network
 
 
-def load(card: ModelCard, system: System, *, device: str = "cpu", dtype: str | None = None) -> MACEModel:
-    """Load the checkpoint a model card names (see :mod:`conservbench.plugins`).
+@dataclass(frozen=True)
+class Options:
+    """Options of a model card.
 
-    Options of the card: ``heads``, the force channels its training covered (default: both).
+    Attributes:
+        heads: the force channels the training covered.
+    """
+
+    heads: tuple[Channel, ...] = CHANNELS
+
+    def __post_init__(self) -> None:
+        if not self.heads:
+            raise ValueError(f"heads is empty; expected some of {', '.join(CHANNELS)}")
+
+
+def load(card: ModelCard, system: System, *, device: str = "cpu", dtype: str | None = None) -> MACEModel:
+    """Load the checkpoint a model card names (see :mod:`conservbench.plugins`); its options are :class:`Options`.
 
     Raises:
         CardError: the card names no checkpoint, the file is missing or has another checksum, or an option is wrong.
     """
-    from conservbench.cards import CardError, checkpoint_of, exact_keys
+    from conservbench.cards import build, checkpoint_of
 
-    exact_keys(card.options, ("heads",), f"{card.path}: [options]")
-    heads = tuple(card.options.get("heads", CHANNELS))
-    if not heads or set(heads) - set(CHANNELS):
-        raise CardError(f"{card.path}: [options] heads: expected some of {', '.join(CHANNELS)}, got {list(heads)!r}")
+    options = build(Options, card.options, f"{card.path}: [options]")
     network = read_checkpoint(checkpoint_of(card)).to(device=device, dtype=getattr(torch, dtype or card.dtype))
-    return MACEModel(network.requires_grad_(False), channels=heads)
+    return MACEModel(network.requires_grad_(False), channels=options.heads)

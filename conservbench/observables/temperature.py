@@ -16,7 +16,10 @@ def kinetic_energy(state: State) -> Tensor:
 
 
 def degrees_of_freedom(state: State) -> Tensor:
-    """(n_systems,) 3 N - 3: every simulation here starts with the centre of mass at rest and keeps it so."""
+    """(n_systems,) 3 N - 3: every simulation here starts with the centre of mass at rest and keeps it so.
+
+    Momenta are drawn, and direct forces applied, without what would move it (:mod:`conservbench.dynamics.forces`).
+    """
     return 3.0 * (state.counts - 1).to(state.momenta.dtype)
 
 

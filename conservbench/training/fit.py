@@ -149,8 +149,8 @@ def fit(recipe: Recipe, folder: Path, *, device: str = "cpu", progress: Progress
 
     Args:
         recipe: what to train.
-        folder: where ``NAME.safetensors`` (averaged weights), ``NAME.metrics.nc`` and the state of an unfinished
-            training are written, each atomically.
+        folder: where ``NAME.safetensors`` (averaged weights), ``NAME.metrics.nc`` (errors of every epoch) and
+            ``NAME.state.pt`` (where to go on) are written, each atomically.
         device: torch device.
         progress: told of each epoch.
 
@@ -171,12 +171,12 @@ def fit(recipe: Recipe, folder: Path, *, device: str = "cpu", progress: Progress
     optimizer = torch.optim.Adam(network.parameters(), lr=1.0, amsgrad=True)
     n_batches = math.ceil(len(train) / recipe.batch)
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = unfinished_path(recipe, folder)
+    state_file = state_path(recipe, folder)
     history: list[dict[str, float]] = []
-    if unfinished.exists():
-        saved = torch.load(unfinished, map_location=device, weights_only=True)
+    if state_file.exists():
+        saved = _read_state(state_file, device)
         if saved["recipe"] != repr(recipe):
-            raise ValueError(f"{unfinished}: belongs to another version of this recipe; remove it to start anew")
+            raise ValueError(f"{state_file}: belongs to another version of this recipe; remove it to start anew")
         network.load_state_dict(saved["network"])
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -208,7 +208,7 @@ def fit(recipe: Recipe, folder: Path, *, device: str = "cpu", progress: Progress
                 "optimizer": optimizer.state_dict(),
                 "history": history,
             },
-            unfinished,
+            state_file,
         )
         _write_metrics(history, folder / f"{recipe.name}.metrics.nc")
         if progress is not None:
@@ -217,15 +217,13 @@ def fit(recipe: Recipe, folder: Path, *, device: str = "cpu", progress: Progress
             progress(epoch + 1, recipe.epochs, line)
 
     checkpoint = folder / f"{recipe.name}.safetensors"
-    temporary = checkpoint.with_suffix(".tmp")
-    save_checkpoint(averaged, temporary)
-    os.replace(temporary, checkpoint)
+    save_checkpoint(averaged, checkpoint)
     return checkpoint
 
 
-def unfinished_path(recipe: Recipe, folder: Path) -> Path:
-    """Where the state of a training is kept between epochs."""
-    return folder / f"{recipe.name}.unfinished.pt"
+def state_path(recipe: Recipe, folder: Path) -> Path:
+    """Where the state of a training is kept: its last epoch, from which the same call goes on."""
+    return folder / f"{recipe.name}.state.pt"
 
 
 def split_errors(network: TwoHeadedMACE, data: str, split: Split, device: str = "cpu") -> dict[str, Errors]:
@@ -238,6 +236,8 @@ def split_errors(network: TwoHeadedMACE, data: str, split: Split, device: str = 
 
 
 def _split(samples: list[Sample], recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
+    if recipe.validation >= len(samples):
+        raise ValueError(f"validation is {recipe.validation}; {recipe.data} has {len(samples)} training frames in all")
     order = np.random.default_rng(recipe.seed).permutation(len(samples))
     held_out = [samples[i] for i in order[: recipe.validation]]
     return [samples[i] for i in order[recipe.validation :]], held_out
@@ -250,6 +250,14 @@ def _learning_rate(stage: Stage, step: int, n_steps: int) -> float:
         return stage.learning_rate * (step + 1) / warm_up
     phase = (step - warm_up) / max(1, n_steps - warm_up)
     return stage.learning_rate * (0.005 + 0.995 * 0.5 * (1.0 + math.cos(math.pi * phase)))
+
+
+def _read_state(path: Path, device: str) -> dict[str, Any]:
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # a broken file may raise anything
+        raise ValueError(f"{path}: not the state of a training; remove it to start anew") from error
+    return saved
 
 
 def _save(saved: dict[str, Any], path: Path) -> None:

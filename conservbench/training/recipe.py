@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from conservbench.cards import CardError, build, parse
+from conservbench.cards import build, parse
 from conservbench.models.mace import Architecture
 
 
@@ -19,6 +19,9 @@ class Stage:
         energy: weight of the energy error, per (eV/atom).
         gradient: weight of the gradient-force error, per (eV/Å).
         direct: weight of the direct-force error, per (eV/Å).
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     epochs: int
@@ -26,6 +29,14 @@ class Stage:
     energy: float
     gradient: float
     direct: float
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs is {self.epochs}; expected 1 or more")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; expected a positive number")
+        if min(self.energy, self.gradient, self.direct) < 0 or not self.energy + self.gradient + self.direct > 0:
+            raise ValueError("weights energy, gradient and direct must not be negative, nor all zero")
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,9 @@ class Recipe:
         seed: of weights, split and shuffling.
         network: size of the network.
         stages: run one after the other.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     name: str
@@ -53,6 +67,17 @@ class Recipe:
     seed: int
     network: Architecture
     stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("validation", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}; expected a number from 0 to below 1")
+        if not self.clip > 0:
+            raise ValueError(f"clip is {self.clip}; expected a positive number")
+        if not self.stages:
+            raise ValueError("stages: expected at least one [[stages]] table")
 
     @property
     def epochs(self) -> int:
@@ -74,7 +99,4 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         CardError: the file is no recipe; the message names file, key and what was expected.
     """
-    recipe = build(Recipe, parse(path), str(path))
-    if not recipe.stages:
-        raise CardError(f"{path}: stages: expected at least one [[stages]] table")
-    return recipe
+    return build(Recipe, parse(path), str(path))

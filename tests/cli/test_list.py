@@ -38,6 +38,14 @@ def test_protocols_systems_and_data():
     assert listed("data")["mlearn-si"]["license"] == "BSD-3-Clause"
 
 
+@pytest.mark.parametrize(
+    ("what", "said"), [("data", "1 data set"), ("systems", "1 system. More: conservbench show NAME")]
+)
+def test_one_of_them(monkeypatch, what, said):
+    monkeypatch.setattr(f"conservbench.cli.list_._{what}", lambda: [{"name": "x"}])
+    assert CliRunner().invoke(main, ["list", what]).stdout.splitlines()[-1] == said
+
+
 def test_table_for_people():
     said = CliRunner().invoke(main, ["list", "models"])
     assert said.exit_code == 0

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 import conservbench
 from conservbench.cli import main
-from conservbench.cli.run import exit_code
 from conservbench.outcome import Outcome
+from conservbench.protocols.base import Finding
 
 PLUGIN = Path(__file__).parent.parent / "plugin"
 
@@ -56,10 +56,38 @@ def test_exit_codes(models, code):
     assert run(*models).exit_code == code
 
 
-def test_exit_code_of_outcomes():
-    assert exit_code([Outcome.COMPLETED, Outcome.UNSUPPORTED]) == 0
-    assert exit_code([Outcome.NOT_CONVERGED, Outcome.OUT_OF_MEMORY]) == 3
-    assert exit_code([Outcome.UNSUPPORTED, Outcome.FAILED]) == 4
+@pytest.mark.parametrize(
+    ("outcome", "code"), [("failed", 3), ("out_of_memory", 3), ("unsupported", 0), ("exploded", 0)]
+)
+def test_exit_code_of_a_metric_of_a_completed_cell(monkeypatch, outcome, code):
+    findings = [Finding("end", "eV", None, Outcome(outcome), "only this one")]
+    monkeypatch.setattr("ticks.judge.judge", lambda data: findings)
+    assert run("fine").exit_code == code
+    scored = CliRunner().invoke(main, ["score", "out", "--gates"])
+    assert scored.exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [("foo", "unknown device 'foo'"), ("cuda", "device 'cuda': no CUDA device here")],
+)
+def test_wrong_device_is_told_before_anything_runs(monkeypatch, device, said):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    told = run("fine", words=["--device", device])
+    assert told.exit_code == 2
+    (line,) = told.stderr.splitlines()
+    assert said in line
+    assert not Path("out").exists()
+
+
+def test_wrong_options_are_a_row_with_the_words_of_the_loader():
+    text = (PLUGIN / "ticks/models/ticks-fine.toml").read_text().replace("ticks-fine", "mine")
+    Path("mine.toml").write_text(text.replace("act =", "atc ="))
+    said = run("fine", words=["-m", "mine.toml"])
+    assert said.exit_code == 3
+    (line,) = [line for line in said.stderr.splitlines() if "failed" in line]
+    assert f"mine: failed: {Path('mine.toml').absolute()}: [options]: unknown key 'atc'; did you mean 'act'?" in line
+    assert run(words=["-m", "mine.toml"]).exit_code == 4
 
 
 def test_python_interface(capsys, tmp_path):

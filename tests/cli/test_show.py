@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,15 @@ def test_citations(tmp_path):
     assert keys == ["net2024", "mace", "e3nn", *PACKAGES]
     assert said("cite", str(path)).count("@") == len(keys)
     assert find_system("si-64").citation in said("cite", "si-64")
+
+
+def test_ase_factory_in_the_working_folder(monkeypatch, tmp_path):
+    (tmp_path / "show_springs.py").write_text("def make(): ...\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(said("show", "ase:show_springs:make", "--json"))["loader"] == "ase"
+    assert "@" in said("cite", "ase:show_springs:make")
+    assert sys.path.count(str(tmp_path)) == 1
+    assert sys.path[-1] == str(tmp_path)
 
 
 def test_package_entries_are_whole():

@@ -199,12 +199,19 @@ class Broken:
 @pytest.mark.parametrize(
     ("forces", "energy", "message"),
     [
-        (torch.full((8, 3), torch.nan), torch.zeros(1), "forces of the start are not all finite"),
+        (torch.full((8, 3), torch.nan), torch.zeros(1), "forces of the start are not all finite in system 0"),
         (torch.zeros(7, 3), torch.zeros(1), r"forces of the start have shape \(7, 3\), expected \(8, 3\)"),
-        (torch.zeros(8, 3), torch.full((1,), torch.inf), "energies of the start are not all finite"),
+        (torch.zeros(8, 3), torch.full((1,), torch.inf), "energies of the start are not all finite in system 0"),
         (torch.zeros(8, 3), torch.zeros(()), r"energies of the start have shape \(\), expected \(1,\)"),
     ],
 )
 def test_a_start_without_a_sound_prediction_is_refused(crystal, forces, energy, message):
     with pytest.raises(InvalidPredictionError, match=message):
         verlet.init(crystal(1), force_of(Broken(forces, energy), "gradient"))
+
+
+def test_what_is_not_finite_at_the_start_is_found_in_its_system(crystal):
+    forces = torch.zeros(24, 3)
+    forces[19, 1] = -torch.inf
+    with pytest.raises(InvalidPredictionError, match="forces of the start are not all finite in system 2"):
+        verlet.init(crystal(3), force_of(Broken(forces, torch.zeros(3)), "gradient"))

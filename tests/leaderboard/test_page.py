@@ -91,6 +91,10 @@ def test_writing_twice_gives_equal_bytes(make_cell, tmp_path):
         ({"tier": "quick"}, "differ in their protocol: version 1, standard tier against version 1, quick tier"),
         ({"protocol": {"version": 3}}, "version 1, standard tier against version 3, standard tier"),
         ({"protocol": {"digest": "p2"}}, "different cards of one protocol version"),
+        (
+            {"protocol": {"metrics": {"drift": {"below": 9.0}}}},
+            "for different metrics or gates of one protocol version",
+        ),
         ({"model": {"version": 3}}, "differ in their model: version 2 against version 3"),
         ({"model": {"digest": "d2"}}, "different cards of one model version"),
     ],

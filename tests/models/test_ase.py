@@ -147,22 +147,49 @@ def test_what_a_calculator_lacks_is_unsupported(pair):
         ASEModel(EMT()).evaluate(pair, graph=True)
 
 
-def nan_for_second_atom(atoms):
-    forces = zeros(atoms)
-    forces[1, 2] = np.nan
-    return forces
+@pytest.mark.parametrize(
+    ("channel", "asked", "name"),
+    [
+        ("gradient", {}, "energy"),
+        ("direct", {}, "energy"),
+        ("gradient", {"forces": ("gradient",)}, "forces"),
+        ("direct", {"forces": ("direct",)}, "forces"),
+        ("gradient", {"stress": True}, "stress"),
+    ],
+)
+def test_a_structure_that_a_calculator_does_not_know_is_not_called_a_lack(channel, asked, name):
+    with pytest.raises(UnsupportedError, match=f"EMT gives no {name} here: No EMT-potential for Si"):
+        ASEModel(EMT(), channel=channel).evaluate(from_atoms(bulk("Si")), **asked)
+
+
+def test_the_words_of_a_calculator_are_put_on_one_line(pair):
+    def unknown(atoms):
+        raise NotImplementedError("not\nfor argon")
+
+    with pytest.raises(UnsupportedError, match="Fixed gives no forces here: not for argon"):
+        ASEModel(Fixed(energy=1.0, forces=unknown)).evaluate(pair, forces=("gradient",))
+
+
+def test_values_that_are_not_finite_are_left_to_those_who_ask(pair):
+    """One system of a batch may explode: the others are still wanted."""
+
+    def pulls(atoms):
+        return zeros(atoms) + (np.nan if atoms.positions[1, 0] > 4 else 1.0)
+
+    calculator = Fixed(energy=lambda atoms: pulls(atoms)[0, 0], forces=pulls)
+    near, far = (Atoms("Ar2", positions=[[0, 0, 0], [distance, 0, 0]]) for distance in (3.9, 5.0))
+    prediction = ASEModel(calculator).evaluate(from_atoms([near, far, near]), forces=("gradient",))
+    assert prediction.energy.isnan().tolist() == [False, True, False]
+    assert prediction.forces["gradient"].isnan().all(1).tolist() == [False, False, True, True, False, False]
 
 
 @pytest.mark.parametrize(
     ("results", "message"),
     [
-        ({"energy": np.nan, "forces": zeros}, r"Fixed, system 0: energy: value is nan"),
-        ({"energy": 1.0, "forces": nan_for_second_atom}, r"system 0: forces of atom 1: value is nan"),
-        ({"energy": 1.0, "forces": np.zeros(3)}, r"forces: shape is \(3,\), expected \(2, 3\)"),
+        ({"energy": 1.0, "forces": np.zeros(3)}, r"Fixed, system 0: forces: shape is \(3,\), expected \(2, 3\)"),
         ({"energy": 1.0, "forces": np.zeros((3, 3))}, r"forces: shape is \(3, 3\), expected \(2, 3\)"),
         ({"energy": np.zeros(2), "forces": zeros}, r"energy: shape is \(2,\), expected \(\)"),
         ({"energy": 1.0, "forces": zeros, "stress": np.zeros(5)}, r"stress: shape is \(5,\), expected \(3, 3\)"),
-        ({"energy": 1.0, "forces": zeros, "stress": np.full(6, np.inf)}, r"stress: value is inf"),
     ],
 )
 def test_what_is_no_prediction_is_named(pair, results, message):

@@ -1,5 +1,6 @@
 """The two-headed network: exact forces, symmetry, one forward for both channels, checkpoints."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -10,9 +11,18 @@ from ase import Atoms
 from ase.build import bulk
 from scipy.spatial.transform import Rotation
 
+from conservbench.cards import CardError, find_model
 from conservbench.models.base import UnsupportedError
-from conservbench.models.mace import MACEModel, NetworkSettings, TwoHeadedMACE, read_checkpoint, save_checkpoint
+from conservbench.models.mace import (
+    MACEModel,
+    NetworkSettings,
+    TwoHeadedMACE,
+    load,
+    read_checkpoint,
+    save_checkpoint,
+)
 from conservbench.state import from_atoms
+from conservbench.systems import find_system
 
 SETTINGS = NetworkSettings(
     elements=(6, 14),
@@ -203,6 +213,28 @@ def test_other_files_are_refused(tmp_path):
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="not a conservbench MACE checkpoint"):
         read_checkpoint(path)
+    save_file({"x": torch.zeros(1)}, path, metadata={"conservbench-mace": "format = 99\n"})
+    with pytest.raises(ValueError, match="reads format = 1"):
+        read_checkpoint(path)
+
+
+def test_equal_networks_give_equal_bytes(network, tmp_path):
+    """A checksum names a network: safetensors alone would write several header keys in random order."""
+    files = [tmp_path / f"{k}.safetensors" for k in range(6)]
+    for file in files:
+        save_checkpoint(network, file)
+    assert len({file.read_bytes() for file in files}) == 1
+    assert sorted(tmp_path.iterdir()) == files
+
+
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [(3, "heads is 3"), ([["direct"]], "heads is"), (["dirct"], "did you mean 'direct'"), ([], "heads is empty")],
+)
+def test_wrong_heads_are_a_card_error(heads, message):
+    card = dataclasses.replace(find_model("si-mace-direct"), options={"heads": heads})
+    with pytest.raises(CardError, match=message):
+        load(card, find_system("si-64"))
 
 
 def test_settings_round_trip_and_refuse_other_keys():

@@ -10,10 +10,12 @@ import pytest
 import torch
 import xarray as xr
 from ase.build import bulk
+from ase.calculators.calculator import Calculator, all_changes
 
 from conservbench.cards import build, find_protocol
 from conservbench.dynamics.maxwell_boltzmann import draw_momenta
 from conservbench.dynamics.noise import Noise
+from conservbench.models.ase import ASEModel
 from conservbench.models.base import InvalidPredictionError, Prediction, UnsupportedError
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.models.toy import Field, ToyModel, exact_energy, heating_rate
@@ -23,6 +25,7 @@ from conservbench.protocols.nve.measure import measure
 from conservbench.protocols.nve.settings import Settings
 from conservbench.scheme import Scheme
 from conservbench.state import from_atoms
+from conservbench.statistics import Interval, slope_interval
 from conservbench.systems import System, find_system
 from conservbench.units import BOLTZMANN, PICOSECOND
 
@@ -168,6 +171,13 @@ def test_a_model_without_the_channel_is_unsupported(crystal):
         ({"duration": 0.401}, "duration 0.401 ps is no multiple of sample_every 8.0 fs"),
         ({"duration": 0.008}, "fewer than 2 samples"),
         ({"equilibration_time": -1.0}, "equilibration_time is -1.0"),
+        ({"equilibration_time": np.nan}, "equilibration_time is nan; expected 0 or more"),
+        ({"settling_time": np.inf}, "settling_time is inf; expected 0 or more"),
+        ({"duration": np.inf}, "duration is inf; expected a positive number"),
+        ({"sample_every": np.inf}, "sample_every is inf; expected a positive number"),
+        ({"equilibration_tau": np.inf}, "equilibration_tau is inf; expected a positive number"),
+        ({"time_steps": (1.0, np.inf)}, "time_steps is inf; expected a positive number"),
+        ({"time_steps": (1.0, np.nan)}, "time_steps is nan; expected a positive number"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(change, message):
@@ -232,6 +242,40 @@ def test_explosions_are_recorded_and_left_out(crystal):
     assert first.outcome is Outcome.EXPLODED
     assert first.interval.value == np.nanmin(ends[0])
     assert first.interval.low == pytest.approx(first.interval.high - 0.008)
+
+
+class Fragile(Calculator):
+    """A harmonic crystal as an ASE calculator; nothing of it is a number once an atom is beyond a distance (Å)."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, sites, limit):
+        super().__init__()
+        self.sites, self.limit = sites.positions, limit
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        away = atoms.positions - self.sites
+        broken = np.nan if (away**2).sum(1).max() > self.limit**2 else 1.0
+        self.results = {"energy": broken * STIFFNESS / 2 * (away**2).sum(), "forces": -broken * STIFFNESS * away}
+
+
+@pytest.mark.parametrize("channel", ["gradient", "direct"])
+def test_an_ase_replica_that_is_no_number_in_mid_run_leaves_the_others(crystal, channel):
+    model = ASEModel(Fragile(crystal.sites, 0.26), channel=channel)
+    data = measure(model, Scheme(channel), crystal, SETTINGS, silent)
+    lost = np.isfinite(data.explosion_time.values)
+    assert 0 < lost[0].sum() < 4
+    assert (data.explosion_time.values[lost] > 0).all()
+    assert np.isfinite(data.total_energy.values[~lost]).all()
+    assert data.attrs["outcome"] == "exploded"
+    assert findings(data)["drift"].interval.n == 4 - lost[0].sum()
+
+
+def test_an_ase_calculator_that_is_no_number_from_the_start_is_no_explosion(crystal):
+    model = ASEModel(Fragile(crystal.sites, 0.0))
+    with pytest.raises(InvalidPredictionError, match="forces of the start are not all finite in system 0"):
+        measure(model, Scheme("gradient"), crystal, SETTINGS, silent)
 
 
 def test_a_replica_lost_in_equilibration_exploded_at_once(crystal):
@@ -309,6 +353,17 @@ def test_judge_reads_what_was_put_in():
         # 101 samples: the alternating term leaks 1 % into standard deviations
         assert found[metric].interval.value == pytest.approx(value, rel=0.015), metric
         assert found[metric].interval.n == 4
+
+
+def test_slopes_are_judged_by_the_function_that_is_calibrated():
+    data = synthetic()
+    data["total_energy"] = data.total_energy + 0.001 * data.replica * data.time
+    data["temperature"] = data.temperature + 2.0 * data.replica * data.time
+    found, main = findings(data), data.isel(time_step=0)
+    energy = slope_interval(main.time, main.total_energy)
+    assert found["drift"].interval == Interval(*(1e3 * x for x in (energy.value, energy.low, energy.high)), 4)
+    assert found["temperature_drift"].interval == slope_interval(main.time, main.temperature)
+    assert found["temperature_drift"].interval.high > found["temperature_drift"].interval.value
 
 
 def test_judge_never_makes_a_single_replica_certain():

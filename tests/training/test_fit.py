@@ -124,6 +124,24 @@ def test_state_of_another_recipe_is_refused(recipe, miniature, tmp_path):
         fitting.fit(dataclasses.replace(recipe, seed=4), tmp_path)
 
 
+def test_finished_training_is_not_done_again(recipe, miniature, tmp_path):
+    first = fitting.fit(recipe, tmp_path).read_bytes()
+    epochs = []
+    again = fitting.fit(recipe, tmp_path, progress=lambda done, *_: epochs.append(done))
+    assert (epochs, again.read_bytes()) == ([], first)
+
+
+def test_broken_state_says_what_to_do(recipe, miniature, tmp_path):
+    fitting.state_path(recipe, tmp_path).write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="not the state of a training; remove it to start anew"):
+        fitting.fit(recipe, tmp_path)
+
+
+def test_too_many_held_out_frames_are_refused(recipe, miniature, tmp_path):
+    with pytest.raises(ValueError, match="validation is 10; miniature has 10 training frames"):
+        fitting.fit(dataclasses.replace(recipe, validation=10), tmp_path)
+
+
 def test_trained_checkpoint_runs_as_a_model(recipe, miniature, samples, tmp_path):
     model = MACEModel(read_checkpoint(fitting.fit(recipe, tmp_path)))
     prediction = model.evaluate(samples[0].state, forces=("gradient", "direct"), stress=True)

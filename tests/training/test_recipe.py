@@ -30,11 +30,18 @@ def test_direct_only_recipe_never_trains_gradients():
         ("ema = ", "ema == ", "not TOML"),
         ("batch = 4", 'batch = "four"', "batch is 'four'; expected a whole number"),
         ("learning_rate = 0.01", "learning_rate = true", "learning_rate is True; expected a number"),
+        ("batch = 4", "batch = 0", "batch is 0; expected 1 or more"),
+        ("validation = 10", "validation = 0", "validation is 0; expected 1 or more"),
+        ("ema = 0.995", "ema = 1.0", "ema is 1.0; expected a number from 0 to below 1"),
+        ("cutoff = 4.5", "cutoff = -1", "cutoff is -1.0; expected a positive number"),
+        ("max_ell = 2", "max_ell = 0", "max_ell is 0; expected 1 or more"),
+        ("epochs = 80", "epochs = 0", "epochs is 0; expected 1 or more"),
+        ("direct = 1.0", "direct = -1.0", "must not be negative"),
         ("radial_mlp = [64, 64]", 'radial_mlp = ["a"]', "radial_mlp is 'a'; expected a whole number"),
     ],
 )
 def test_bad_recipe_names_file_and_key(tmp_path, old, new, message):
-    text = SHIPPED[0].read_text().replace(old, new)
+    text = next(path for path in SHIPPED if path.stem == "si-mace").read_text().replace(old, new)
     path = tmp_path / "bad.toml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message) as caught:

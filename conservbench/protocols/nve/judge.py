@@ -22,6 +22,7 @@ from conservbench.statistics import (
     fluctuations,
     limit_interval,
     mean_interval,
+    slope_interval,
     slopes,
 )
 from conservbench.units import MILLI
@@ -63,11 +64,11 @@ def judge(data: xr.Dataset) -> list[Finding]:
 
 
 def _drift(data: xr.Dataset) -> Interval:
-    return mean_interval(MILLI * slopes(data.time, data.total_energy))
+    return slope_interval(data.time, data.total_energy).scaled(MILLI)
 
 
 def _temperature_drift(data: xr.Dataset) -> Interval:
-    return mean_interval(slopes(data.time, data.temperature))
+    return slope_interval(data.time, data.temperature)
 
 
 def _fluctuation(data: xr.Dataset) -> Interval:

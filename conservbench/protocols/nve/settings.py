@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 _TOLERANCE = 1e-9
@@ -51,13 +52,13 @@ class Settings:
             "equilibration_tau": self.equilibration_tau,
             "explosion_temperature": self.explosion_temperature,
             "explosion_factor": self.explosion_factor,
-            "time_steps": min(self.time_steps),
         }
-        for name, value in positive.items():
-            if not value > 0:
+        # NaN compares false
+        for name, value in [*positive.items(), *(("time_steps", time_step) for time_step in self.time_steps)]:
+            if not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value}; expected a positive number")
         for name in ("equilibration_time", "settling_time"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
         for time_step in self.time_steps:
             if whole_steps(self.sample_every, time_step) is None:

@@ -1,5 +1,6 @@
 """Models that end in every way a model can."""
 
+import multiprocessing
 import os
 import time
 
@@ -7,6 +8,9 @@ import torch
 
 from conservbench.cards import exact_keys
 from conservbench.models.base import InvalidPredictionError, UnsupportedError
+
+LOCK = multiprocessing.get_context("spawn").RLock()
+"""As tqdm makes one, which mace imports: a worker that is stopped has to clean it up."""
 
 
 class Acting:
