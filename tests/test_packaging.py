@@ -45,7 +45,7 @@ def test_wheel_declares_command_and_plugins(wheel):
     points.read_string(wheel.read(name).decode())
     assert points["console_scripts"]["conservbench"] == "conservbench.cli:main"
     assert set(points["conservbench.models"]) == {"ase", "edip", "mace", "stillinger_weber", "toy"}
-    assert set(points["conservbench.protocols"]) == {"audit", "nve"}
+    assert set(points["conservbench.protocols"]) == {"audit", "mts", "nve", "relax", "thermostat"}
 
 
 def test_an_unpacked_wheel_finds_its_cards(wheel, tmp_path):
