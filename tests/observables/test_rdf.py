@@ -1,0 +1,93 @@
+"""g(r): shells of crystals, the ideal gas, a brute-force sum over images, and ASE."""
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.geometry.rdf import get_rdf
+
+from conservbench.observables.rdf import radial_distribution
+from conservbench.state import from_atoms
+
+SKEW = [[5.0, 0.0, 0.0], [2.0, 4.5, 0.0], [-1.0, 1.5, 6.0]]
+
+
+def gas(n_atoms, cell, seed=0):
+    fractions = np.random.default_rng(seed).random((n_atoms, 3))
+    return Atoms(f"Ar{n_atoms}", scaled_positions=fractions, cell=cell, pbc=True)
+
+
+@pytest.mark.parametrize("atoms", [bulk("Si", a=5.431), bulk("Si", a=5.431, cubic=True) * (2, 2, 2)])
+def test_shells_of_a_perfect_crystal_have_their_coordination_numbers(atoms):
+    shells = np.array([3**0.5, 8**0.5, 11**0.5, 4.0, 19**0.5, 24**0.5, 27**0.5, 32**0.5]) / 4 * 5.431
+    coordination = [4, 12, 12, 6, 12, 24, 16, 12]
+    edges = np.concatenate([[0.0], 0.5 * (shells[1:] + shells[:-1]), [shells[-1] + 0.1]])
+    g = radial_distribution(from_atoms(atoms), edges)[0].numpy()
+    density = len(atoms) / atoms.get_volume()
+    np.testing.assert_allclose(density * g * 4 / 3 * np.pi * np.diff(edges**3), coordination, rtol=1e-12)
+
+
+def test_an_ideal_gas_has_none():
+    """Two atoms of a gas are at r with the density of one, (N - 1)/N of n; pairs are independent two by two."""
+    state = from_atoms([gas(200, [20.0] * 3, seed) for seed in range(16)])
+    edges = np.arange(0.0, 10.1, 0.5)
+    g = radial_distribution(state, edges).mean(0).numpy()
+    chance = 4 / 3 * np.pi * np.diff(edges**3) / 20.0**3
+    pairs = 16 * 200 * 199 / 2
+    error = np.sqrt((1 - chance) / (pairs * chance))
+    # the first bin expects 21 pairs, the second 145; 20 bins within 4.5 sigma, false alarm 1.4e-4
+    assert np.abs((g * 200 / 199 - 1) / error).max() < 4.5
+    # and no closer than they should be: chi-squared of 20, false alarm below 1e-4 on either side
+    assert 3.5 < (((g * 200 / 199 - 1) / error) ** 2).sum() < 54
+
+
+def test_images_of_a_small_skewed_cell_are_summed():
+    atoms = gas(7, SKEW, 3)
+    edges = np.arange(0.3, 15.0, 0.31)
+    images = np.stack(np.meshgrid(*[np.arange(-8, 9)] * 3), -1).reshape(-1, 3) @ np.array(SKEW)
+    apart = (atoms.positions[None, :, None] - atoms.positions[:, None, None]) + images
+    counts, _ = np.histogram(np.linalg.norm(apart, axis=-1), edges)
+    expected = counts / (7 * 7 / atoms.get_volume()) / (4 / 3 * np.pi * np.diff(edges**3))
+    np.testing.assert_allclose(radial_distribution(from_atoms(atoms), edges)[0].numpy(), expected, rtol=1e-10)
+
+
+def test_it_is_ases():
+    atoms = bulk("Si", a=5.431, cubic=True) * (2, 2, 2)
+    atoms.rattle(0.2, seed=4)
+    theirs, _ = get_rdf(atoms, 5.0, 50)
+    ours = radial_distribution(from_atoms(atoms), np.linspace(0, 5.0, 51))[0].numpy()
+    assert theirs.max() > 1
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_a_batch_is_its_systems_and_wrapping_changes_nothing():
+    frames = [gas(5, SKEW, 1), bulk("Si", a=5.431, cubic=True), gas(30, [9.0, 8.0, 7.0], 2)]
+    edges = np.linspace(0.5, 8.0, 40)
+    together = radial_distribution(from_atoms(frames), edges)
+    for index, frame in enumerate(frames):
+        alone = radial_distribution(from_atoms(frame), edges)[0]
+        torch.testing.assert_close(together[index], alone, rtol=1e-12, atol=0)
+        far = frame.copy()
+        far.positions[::2] += 1e4 * frame.cell.array[0] - 3 * frame.cell.array[2]
+        torch.testing.assert_close(radial_distribution(from_atoms(far), edges)[0], alone)
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf, 1e300])
+def test_an_exploded_system_has_none_and_the_others_keep_theirs(lost):
+    frames = [gas(5, SKEW, 1) for _ in range(3)]
+    state = from_atoms(frames)
+    state.positions[7, 1] = lost
+    g = radial_distribution(state, [0.5, 4.0, 6.0])
+    assert g.isfinite().all(1).tolist() == [True, lost == 1e300, True]
+    torch.testing.assert_close(g[0], g[2])
+    state.positions[:] = torch.nan
+    assert radial_distribution(state, [0.5, 4.0]).isnan().all()
+
+
+def test_what_it_refuses():
+    with pytest.raises(ValueError, match="periodic"):
+        radial_distribution(from_atoms(Atoms("Ar2", positions=np.eye(3)[:2])), [0, 1])
+    for edges in ([0.0], [1.0, 1.0], [-1.0, 2.0]):
+        with pytest.raises(ValueError, match="ascend"):
+            radial_distribution(from_atoms(gas(5, SKEW)), edges)
