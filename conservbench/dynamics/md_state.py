@@ -1,4 +1,4 @@
-"""The state of a running simulation: a batch of systems with forces, energies and the heat of a thermostat."""
+"""The state of a running simulation: a batch of systems with forces, energies, and the heat and variables of a bath."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ class MDState(State):
         forces: (n_atoms, 3), eV/Å, at the positions.
         energy: (n_systems,), eV, potential energy at the positions; None for a model without one.
         heat: (n_systems,), eV, what a thermostat has put in so far: kinetic + potential energy - heat is conserved.
+        bath: (n_systems, n), variables of a thermostat; (n_systems, 0) where it has none.
         replica: (n_systems) who each system is, whatever batch it is in; random numbers and records go by it.
     """
 
     forces: Tensor
     energy: Tensor | None
     heat: Tensor
+    bath: Tensor
     replica: tuple[int, ...]
 
     def take(self, systems: Sequence[int]) -> Self:
@@ -40,6 +42,7 @@ class MDState(State):
             **per_atom,
             energy=None if self.energy is None else self.energy[chosen],
             heat=self.heat[chosen],
+            bath=self.bath[chosen],
             replica=tuple(self.replica[index] for index in systems),
         )
 
@@ -49,7 +52,7 @@ class MDState(State):
 
 
 def set_in_motion(state: State, forces: Tensor, energy: Tensor | None) -> MDState:
-    """The start of a simulation; its systems are numbered from 0, and no heat has flown.
+    """The start of a simulation; its systems are numbered from 0, no heat has flown, and no bath is there.
 
     Raises:
         InvalidPredictionError: the forces or energies have a wrong shape or a value that is not finite.
@@ -63,6 +66,7 @@ def set_in_motion(state: State, forces: Tensor, energy: Tensor | None) -> MDStat
         forces=forces,
         energy=energy,
         heat=state.positions.new_zeros(state.n_systems),
+        bath=state.positions.new_zeros((state.n_systems, 0)),
         replica=tuple(range(state.n_systems)),
     )
 

@@ -1,4 +1,4 @@
-"""Normal random numbers, one stream a replica."""
+"""Random numbers, one stream a replica."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Noise:
-    """Streams of normal random numbers, one for each replica, whatever batch the replica is in.
+    """Streams of random numbers, one for each replica, whatever batch the replica is in.
 
     Args:
         seed: shared by the streams; a stream is fixed by the seed and the number of its replica.
@@ -24,6 +24,16 @@ class Noise:
         """(sum of counts, 3) standard normal numbers, float64: ``counts`` rows for each replica in turn."""
         return torch.from_numpy(
             np.concatenate([self._stream(r).standard_normal((n, 3)) for r, n in zip(replicas, counts, strict=True)])
+        )
+
+    def normal(self, replicas: Sequence[int], n: int) -> Tensor:
+        """(n_replicas, n) standard normal numbers, float64."""
+        return torch.from_numpy(np.stack([self._stream(replica).standard_normal(n) for replica in replicas]))
+
+    def chi_squared(self, replicas: Sequence[int], dof: Sequence[float]) -> Tensor:
+        """(n_replicas,) sums of the squares of ``dof`` standard normal numbers, float64."""
+        return torch.tensor(
+            [self._stream(replica).chisquare(n) for replica, n in zip(replicas, dof, strict=True)], dtype=torch.float64
         )
 
     def _stream(self, replica: int) -> np.random.Generator:

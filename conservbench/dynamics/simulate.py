@@ -15,7 +15,7 @@ from conservbench.dynamics.md_state import MDState
 
 _Moving = TypeVar("_Moving", bound=MDState)
 Observe = Callable[[MDState], Tensor]
-"""A number for each system of a batch: (n_systems,)."""
+"""A number, or an array of any one shape, for each system of a batch: (n_systems, ...)."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Recording(Generic[_Moving]):
     """What a run left.
 
     Attributes:
-        series: name to (n_replicas, n_records); NaN from the record on at which a replica was found exploded.
+        series: name to (n_replicas, n_records + 1, ...), with the shape that was observed of one system; NaN from the
+            record on at which a replica was found exploded. All NaN and (n_replicas, n_records + 1) if none started.
         exploded: (n_replicas,) index of that record, 0 for a replica that was gone before; -1 for one that lasted.
         final: the replicas that lasted, at the last record; None if none did.
     """
@@ -59,7 +60,7 @@ def simulate(
         healthy: (n_systems,) bool, whether each system is in the physical range.
         report: told the fraction done.
     """
-    series = {name: np.full((n_replicas, n_records + 1), np.nan) for name in observe}
+    series: dict[str, NDArray[np.float64]] = {}
     exploded = np.zeros(n_replicas, dtype=np.int64)
     md = start
     if md is not None:
@@ -72,13 +73,16 @@ def simulate(
         values = {name: function(md) for name, function in observe.items()}
         alive = healthy(md)
         for value in values.values():
-            alive = alive & torch.isfinite(value)
+            alive = alive & torch.isfinite(value).reshape(md.n_systems, -1).all(1)
         kept = torch.nonzero(alive)[:, 0].tolist()
         replicas = np.array(md.replica)
         for name, value in values.items():
+            if name not in series:
+                series[name] = np.full((n_replicas, n_records + 1, *value.shape[1:]), np.nan)
             series[name][replicas[kept], record] = value.detach().cpu().numpy()[kept]
         if len(kept) < md.n_systems:
             exploded[np.setdiff1d(replicas, replicas[kept])] = record
             md = md.take(kept) if kept else None
         report(record / max(n_records, 1))
-    return Recording(series, exploded, md)
+    nobody = np.full((n_replicas, n_records + 1), np.nan)
+    return Recording({name: series.get(name, nobody) for name in observe}, exploded, md)

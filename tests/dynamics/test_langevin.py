@@ -5,9 +5,9 @@ import pytest
 import torch
 from ase.build import bulk
 
-from conservbench.dynamics import langevin
 from conservbench.dynamics.integrator import integrator
 from conservbench.dynamics.noise import Noise
+from conservbench.dynamics.thermostat import step, thermostat
 from conservbench.models.toy import Field, ToyModel
 from conservbench.observables.temperature import kinetic_energy
 from conservbench.scheme import Scheme
@@ -28,13 +28,13 @@ def model(name="harmonic", curl=0.0):
 
 def sample(engine, state, dt, tau, n_samples, interval):
     """Kinetic and potential energies (n_samples, n_replicas) in units of DOF k_B T / 2, and the last state."""
-    bath = langevin.Bath(KELVIN, tau * FEMTOSECOND, Noise(5))
+    bath = thermostat("langevin", KELVIN, tau * FEMTOSECOND, Noise(5))
     outer = dt * FEMTOSECOND * engine.stride
     md = engine.init(state)
     kinetic, potential = [], []
     for _ in range(n_samples):
         for _ in range(interval):
-            md = langevin.step(md, lambda free: engine.step(free, dt * FEMTOSECOND), bath, outer)
+            md = step(md, lambda free: engine.step(free, dt * FEMTOSECOND), bath, outer)
         kinetic.append(kinetic_energy(md).numpy())
         potential.append(md.energy.numpy())
     scale = DOF * BOLTZMANN * KELVIN / 2
@@ -75,8 +75,8 @@ def test_mts_with_a_swirl_is_canonical():
 
 def test_the_bath_alone_thermalises_momenta_in_one_long_step():
     md = integrator(model(), Scheme("gradient")).init(start(400))
-    bath = langevin.Bath(KELVIN, 10.0 * FEMTOSECOND, Noise(2))
-    after = langevin.couple(md, bath, 1000.0 * FEMTOSECOND)
+    bath = thermostat("langevin", KELVIN, 10.0 * FEMTOSECOND, Noise(2))
+    after = bath.couple(md, 1000.0 * FEMTOSECOND)
     energies = kinetic_energy(after).numpy() / (DOF * BOLTZMANN * KELVIN / 2)
     assert energies.mean() == pytest.approx(1.0, abs=4 * np.sqrt(2 / DOF / 400))
     np.testing.assert_allclose(after.heat.numpy(), kinetic_energy(after).numpy(), rtol=1e-12)
@@ -88,7 +88,8 @@ def test_friction_has_its_relaxation_time():
     momenta = torch.zeros_like(state.momenta)
     momenta[0, 0], momenta[1, 0] = 2.0, -2.0
     md = integrator(model(), Scheme("gradient")).init(state.replace(momenta=momenta))
-    after = langevin.couple(md, langevin.Bath(0.0, 100.0 * FEMTOSECOND, Noise(0)), 30.0 * FEMTOSECOND)
+    bath = thermostat("langevin", 0.0, 100.0 * FEMTOSECOND, Noise(0))
+    after = bath.couple(md, 30.0 * FEMTOSECOND)
     np.testing.assert_allclose(after.momenta.numpy(), np.exp(-0.3) * momenta.numpy(), rtol=1e-12)
     assert float(after.heat) == pytest.approx(-(2.0**2) / 28.085 * (1 - np.exp(-0.6)), rel=1e-12)
 
@@ -99,11 +100,11 @@ def test_conserved_quantity_is_of_order_two():
     steps = [1.0, 2.0, 4.0]
     spread = []
     for dt in steps:
-        bath = langevin.Bath(KELVIN, 100.0 * FEMTOSECOND, Noise(5))
+        bath = thermostat("langevin", KELVIN, 100.0 * FEMTOSECOND, Noise(5))
         md = engine.init(start(64))
         conserved = []
         for _ in range(int(400 / dt)):
-            md = langevin.step(md, lambda free, h=dt: engine.step(free, h * FEMTOSECOND), bath, dt * FEMTOSECOND)
+            md = step(md, lambda free, h=dt: engine.step(free, h * FEMTOSECOND), bath, dt * FEMTOSECOND)
             conserved.append((kinetic_energy(md) + md.energy - md.heat).numpy())
         spread.append(np.std(conserved))
     assert float(md.heat.mean()) > 0.5 * DOF * BOLTZMANN * KELVIN
@@ -115,9 +116,9 @@ def test_a_replica_does_not_depend_on_its_batch():
     engine = integrator(model(), Scheme("gradient"))
 
     def run(md):
-        bath = langevin.Bath(KELVIN, 50.0 * FEMTOSECOND, Noise(9))
+        bath = thermostat("langevin", KELVIN, 50.0 * FEMTOSECOND, Noise(9))
         for _ in range(50):
-            md = langevin.step(md, lambda free: engine.step(free, FEMTOSECOND), bath, FEMTOSECOND)
+            md = step(md, lambda free: engine.step(free, FEMTOSECOND), bath, FEMTOSECOND)
         return md
 
     batch = engine.init(start(4))

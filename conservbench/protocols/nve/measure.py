@@ -10,12 +10,12 @@ import numpy as np
 import xarray as xr
 from torch import Tensor
 
-from conservbench.dynamics import langevin
 from conservbench.dynamics.integrator import Integrator, integrator
 from conservbench.dynamics.maxwell_boltzmann import draw_momenta
 from conservbench.dynamics.md_state import MDState
 from conservbench.dynamics.noise import Noise
 from conservbench.dynamics.simulate import Observe, Recording, simulate
+from conservbench.dynamics.thermostat import step, thermostat
 from conservbench.models.base import Model, UnsupportedError, check_support
 from conservbench.observables.temperature import cooler_than, degrees_of_freedom, kinetic_energy, temperature
 from conservbench.outcome import Outcome
@@ -102,12 +102,12 @@ def _equilibrate(
 ) -> MDState | None:
     """Langevin dynamics from thermal momenta; the replicas that lasted."""
     noise = Noise(settings.seed)
-    bath = langevin.Bath(kelvin, settings.equilibration_tau * FEMTOSECOND, noise)
+    bath = thermostat("langevin", kelvin, settings.equilibration_tau * FEMTOSECOND, noise)
     free = _stepper(engine, settings.time_steps[0])
     outer = settings.time_steps[0] * engine.stride
     return simulate(
         engine.init(start.replace(momenta=draw_momenta(start, kelvin, noise))),
-        lambda md: langevin.step(md, free, bath, outer * FEMTOSECOND),
+        lambda md: step(md, free, bath, outer * FEMTOSECOND),
         n_replicas=settings.replicas,
         n_records=_outer_steps(settings.equilibration_time, outer),
         interval=1,
