@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from conservbench.hint import did_you_mean
 from conservbench.plugins import card_folders
-from conservbench.scheme import Kind, Scheme
+from conservbench.scheme import KINDS, Kind, Scheme
 
 T = TypeVar("T")
 
@@ -45,6 +45,9 @@ class ModelCard:
         title: one line.
         loader: name of the plugin that loads it.
         scheme: keys ``scheme`` and ``stride`` of the card.
+        fast: under scheme ``mts``, the model whose force is the fast one; the model's own direct force if there is
+            none. In the card it is a name, or a path relative to the card.
+        systems: the systems the model is made for, and is run on alone; empty for any.
         role: ``control`` marks a row whose answer is known beforehand.
         checkpoint: absolute path; in the card it is relative to the card.
         sha256: checksum of the checkpoint.
@@ -74,6 +77,8 @@ class ModelCard:
     checkpoint: Path | None = None
     sha256: str | None = None
     dtype: Literal["float32", "float64"] = "float64"
+    fast: ModelCard | None = None
+    systems: tuple[str, ...] = ()
     twin: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     authors: tuple[str, ...] = ()
@@ -84,8 +89,9 @@ class ModelCard:
     notes: str = ""
 
     def to_json(self) -> str:
-        """The card as parsed and its digest, for the record of a result."""
-        return json.dumps({**self.document, "digest": self.digest}, ensure_ascii=False)
+        """The card as parsed and its digest, and that of the fast model, for the record of a result."""
+        fast = {} if self.fast is None else {"fast_card": json.loads(self.fast.to_json())}
+        return json.dumps({**self.document, "digest": self.digest, **fast}, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,7 @@ class Metric:
         below: gate: the value must be lower than this; None for no such limit.
         above: gate: the value must be higher than this; None for no such limit.
         source: where the limit comes from.
+        twin: whether it compares with the result of the model's ``twin``.
     """
 
     key: str
@@ -111,6 +118,7 @@ class Metric:
     below: float | None = None
     above: float | None = None
     source: str = ""
+    twin: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,7 @@ class ProtocolCard:
         method: how, with the paper.
         plugin: name of the protocol plugin; the card's name unless it says otherwise.
         systems: names of the systems it is run on.
+        schemes: kinds of force schemes it has a question for; models of others are left out.
         bibtex: how to cite the method.
         dtype: ``model`` runs each model in its own precision, ``float64`` runs all in double.
         metrics: key to metric, in the order of the card.
@@ -132,6 +141,9 @@ class ProtocolCard:
         path: the card itself.
         digest: SHA-256 of what determines the measurement.
         document: the card as parsed.
+
+    Raises:
+        ValueError: there is no scheme.
     """
 
     name: str
@@ -144,10 +156,15 @@ class ProtocolCard:
     path: Path
     digest: str
     document: Mapping[str, Any] = field(repr=False, compare=False)
+    schemes: tuple[Kind, ...] = KINDS
     bibtex: str = ""
     dtype: Literal["model", "float64"] = "model"
     metrics: Mapping[str, Metric] = field(default_factory=dict, hash=False)
     tiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not self.schemes:
+            raise ValueError(f"schemes is empty; expected some of {', '.join(KINDS)}")
 
     def settings(self, tier: str) -> dict[str, Any]:
         """Settings of a tier, as the card writes them.
@@ -307,10 +324,27 @@ def _model(document: dict[str, Any], path: Path) -> ModelCard:
         checkpoint = (path.parent / _typed(document["checkpoint"], str, f"{where}: checkpoint")).resolve()
         table["checkpoint"] = checkpoint
     core = {key: document.get(key) for key in ("loader", "scheme", "stride", "dtype", "options", "sha256")}
+    if "fast" in document:
+        table["fast"] = _fast(_typed(document["fast"], str, f"{where}: fast"), table.get("scheme"), path)
+        core["fast"] = [table["fast"].version, table["fast"].digest]
     # a checkpoint without a declared checksum still makes another model when its content changes
     if checkpoint is not None and checkpoint.is_file() and "sha256" not in document:
         core["sha256"] = _file_digest(checkpoint)
     return build(ModelCard, {**table, "path": path, "digest": _digest(core), "document": document}, where)
+
+
+def _fast(name: str, scheme: Scheme | None, path: Path) -> ModelCard:
+    """The card of the fast model; a chain or a circle of them cannot be, because its own scheme has one channel."""
+    if scheme is not None and scheme.kind != "mts":
+        raise CardError(f"{path}: fast goes with scheme 'mts', not with {scheme.kind!r}")
+    try:
+        found = _find("models", str(path.parent / name) if name.endswith(".toml") else name)
+        # told before the card is read: one that named this one would be read for ever
+        if parse(found).get("scheme") == "mts":
+            raise CardError(f"{name!r} is of scheme 'mts' itself; expected a card of scheme gradient or direct")
+        return read_model(found)
+    except CardError as error:
+        raise CardError(f"{path}: fast: {error}") from error
 
 
 def _ase_card(name: str) -> ModelCard:

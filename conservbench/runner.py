@@ -136,6 +136,10 @@ def plan(
 ) -> list[Cell]:
     """Cells of the names asked for; an empty list asks for all.
 
+    A protocol takes the models of its card's ``schemes``; a model whose card names ``systems`` goes to these alone,
+    whether the systems are asked for or are those of the protocol. What is asked for by name and gets no cell is an
+    error; of what is not, such pairs are left out.
+
     What is wrong with names, cards, settings or checkpoints comes out here, before anything runs. The ``[options]`` of
     a model are for its loader alone to check: what is wrong with them is the recorded failure of each of its cells.
 
@@ -146,16 +150,24 @@ def plan(
         tier: ``smoke``, ``quick`` or ``standard``.
 
     Raises:
-        ValueError: a name, a card, a plugin or a checkpoint is not there or not as it must be.
+        ValueError: a name, a card, a plugin or a checkpoint is not there or not as it must be, or a model or a
+            protocol asked for by name has nothing to be run with.
     """
     from conservbench.systems import find_system
 
     model_cards = [find_model(name) for name in dict.fromkeys(models or list_models())]
     protocol_cards = [find_protocol(name) for name in dict.fromkeys(protocols or list_protocols())]
     for model in model_cards:
-        plugins.find_entry("conservbench.models", model.loader)
-        if model.checkpoint is not None:
-            checkpoint_of(model)
+        for card in (model, model.fast):
+            if card is not None:
+                plugins.find_entry("conservbench.models", card.loader)
+                if card.checkpoint is not None:
+                    checkpoint_of(card)
+        for name in model.systems:
+            try:
+                find_system(name)
+            except ValueError as error:
+                raise CardError(f"{model.path}: systems: {error}") from error
     asked = {card.name: tuple(dict.fromkeys(systems or card.systems)) for card in protocol_cards}
     versions = {name: find_system(name).version for names in asked.values() for name in names}
     cells = [
@@ -163,8 +175,10 @@ def plan(
         for protocol in protocol_cards
         for system in asked[protocol.name]
         for model in model_cards
+        if model.scheme.kind in protocol.schemes and system in (model.systems or asked[protocol.name])
     ]
     _refuse_doubles(cells)
+    _refuse_idlers(cells, model_cards if models else [], protocol_cards if protocols else [], systems)
     for cell in {cell.protocol.name: cell for cell in cells}.values():
         _ = cell.settings
     return cells
@@ -266,10 +280,10 @@ def measure_cell(cell: Cell, out: Path, device: str, report: Report) -> tuple[Ou
 
 def _measure(cell: Cell, device: str, report: Report) -> xr.Dataset:
     with process.quiet_loading():
-        load = plugins.loader(cell.model.loader)
         import torch
 
         from conservbench.models.base import check_support
+        from conservbench.models.load import load_model
         from conservbench.state import from_atoms
     from conservbench.systems import find_system
 
@@ -283,7 +297,7 @@ def _measure(cell: Cell, device: str, report: Report) -> xr.Dataset:
     try:
         with process.quiet_stdout():
             with process.quiet_loading():
-                model = load(cell.model, system, device=device, dtype=dtype)
+                model = load_model(cell.model, system, device=device, dtype=dtype)
             check_support(model, from_atoms(system.sites, device=model.device), cell.model.scheme.channels)
             return measure(model, cell.model.scheme, system, settings, report)
     finally:
@@ -461,6 +475,41 @@ def _refuse_doubles(cells: Sequence[Cell]) -> None:
         first = seen.setdefault((cell.protocol.name, cell.system, cell.model.name), cell)
         if first is not cell:
             raise CardError(f"two cards give the same cell {cell.label}: {first.model.path} and {cell.model.path}")
+
+
+def _refuse_idlers(
+    cells: Sequence[Cell], models: Sequence[ModelCard], protocols: Sequence[ProtocolCard], systems: Sequence[str]
+) -> None:
+    """Refuse models and protocols that were asked for by name and have no cell, and a plan without any."""
+    for protocol in protocols:
+        if not any(cell.protocol is protocol for cell in cells):
+            where = ", ".join(systems or protocol.systems)
+            raise CardError(
+                f"protocol {protocol.name!r} takes models of scheme {_or(protocol.schemes)} on {where};"
+                f" {_whereabouts(models) if models else 'there is none'}"
+            )
+    for model in models:
+        if not any(cell.model is model for cell in cells):
+            takers = "; ".join(
+                f"protocol {each.name!r} takes models of scheme {_or(each.schemes)} on"
+                f" {', '.join(systems or each.systems)}"
+                for each in protocols
+            )
+            raise CardError(f"nothing to run: {_whereabouts([model])}; {takers or 'no protocol takes it there'}")
+    if not cells:
+        raise CardError(f"nothing to run: no model is made for {', '.join(systems)}")
+
+
+def _whereabouts(models: Sequence[ModelCard]) -> str:
+    """Scheme and systems of models, in words."""
+    return ", ".join(
+        f"{model.name} is of scheme {model.scheme.kind}" + (f" for {', '.join(model.systems)}" if model.systems else "")
+        for model in models
+    )
+
+
+def _or(words: Sequence[str]) -> str:
+    return " or ".join(words)
 
 
 def _device_type(device: str) -> str:

@@ -195,7 +195,8 @@ def score(tree: xr.DataTree) -> ScoreTable:
     Raises:
         ScoreError: a group lacks an attribute that every result file has.
     """
-    cells = [_scored(node.to_dataset(inherit=False), node.path) for node in tree.leaves if node.attrs]
+    leaves = {node.path: node.to_dataset(inherit=False) for node in tree.leaves if node.attrs}
+    cells = [_scored(data, path, leaves) for path, data in leaves.items()]
     order = sorted(cells, key=lambda c: (c.protocol["name"], c.tier, c.system, c.is_control, c.model["name"]))
     return ScoreTable(tuple(order))
 
@@ -226,7 +227,7 @@ def gate_of(metric: Metric | None, interval: Interval | None, outcome: Outcome) 
     return "pass" if inside and outcome is Outcome.COMPLETED else "unclear"
 
 
-def _scored(data: xr.Dataset, where: str) -> ScoredCell:
+def _scored(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> ScoredCell:
     """Scores of one cell; whatever its judge raises is an outcome of this cell alone."""
     missing = [key for key in ("model_card", "protocol_card", "system", "tier", "outcome") if key not in data.attrs]
     if missing:
@@ -238,7 +239,7 @@ def _scored(data: xr.Dataset, where: str) -> ScoredCell:
     findings: list[Finding] = []
     if data.data_vars:
         try:
-            findings = _judged(data, protocol, metrics)
+            findings = _judged(data, metrics, _twin_of(data, where, leaves))
         except Exception as error:
             what = " ".join(f"{type(error).__name__}: {error}".split())
             outcome, reason = Outcome.FAILED, f"cannot be judged: {what}"
@@ -261,14 +262,50 @@ def _scored(data: xr.Dataset, where: str) -> ScoredCell:
     )
 
 
-def _judged(data: xr.Dataset, protocol: Mapping[str, Any], metrics: Mapping[str, Metric]) -> list[Finding]:
-    judge = plugins.protocol_module(protocol.get("plugin", protocol["name"]), "judge").judge
-    findings = list(judge(data))
+def _judged(data: xr.Dataset, metrics: Mapping[str, Metric], twin: xr.Dataset | str) -> list[Finding]:
+    """Findings of a cell, and of its comparison with its twin, or why there is none."""
+    protocol = json.loads(data.attrs["protocol_card"])
+    judge = plugins.protocol_module(protocol.get("plugin", protocol["name"]), "judge")
+    findings = list(judge.judge(data))
+    if isinstance(twin, str):
+        compared = [metric for metric in metrics.values() if metric.twin]
+        findings += [Finding(metric.key, metric.unit, None, Outcome.UNSUPPORTED, twin) for metric in compared]
+    elif hasattr(judge, "compare"):
+        findings += judge.compare(data, twin)
     for finding in findings:
         metric = metrics.get(finding.metric)
         if metric is not None and metric.unit != finding.unit:
             raise ValueError(f"metric {finding.metric} is judged in {finding.unit!r}, its card says {metric.unit!r}")
     return findings
+
+
+def _twin_of(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> xr.Dataset | str:
+    """The result of a model's twin to compare its own with, or why there is none.
+
+    The twin has gradient forces, and was measured on the same system by the same card in the same tier.
+    """
+    model = json.loads(data.attrs["model_card"])
+    if model.get("scheme") == "gradient":
+        return "gradient forces are what others are compared with"
+    name = model.get("twin")
+    if name is None:
+        return "the model has no twin with gradient forces to be compared with"
+    twin = leaves.get(f"{where.rpartition('/')[0]}/{name}")
+    if twin is None:
+        return f"no result of its twin {name} here"
+    if json.loads(twin.attrs["model_card"]).get("scheme") != "gradient":
+        return f"its twin {name} has no gradient forces either"
+    if not twin.data_vars:
+        return f"its twin {name} was not measured: {twin.attrs['outcome'].replace('_', ' ')}"
+    if _measured_alike(data) != _measured_alike(twin):
+        return f"its twin {name} was measured by another card, or in another tier"
+    return twin
+
+
+def _measured_alike(data: xr.Dataset) -> tuple[object, ...]:
+    protocol = json.loads(data.attrs["protocol_card"])
+    system = json.loads(data.attrs.get("identity", "{}")).get("system")
+    return data.attrs["tier"], system, protocol["version"], protocol.get("digest")
 
 
 def _from_finding(finding: Finding, metric: Metric | None, names: Mapping[str, str]) -> Score:

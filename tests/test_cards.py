@@ -1,6 +1,7 @@
 """Cards are read strictly, and every complaint names file, key and what was expected."""
 
 import hashlib
+import json
 import pickle
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from conservbench.cards import (
     read_protocol,
 )
 from conservbench.scheme import Scheme
+from conservbench.systems import list_systems
 
 PLUGIN = Path(__file__).parent / "plugin"
 
@@ -215,10 +217,89 @@ def test_cards_of_plugins(monkeypatch, tmp_path):
     assert find_protocol("ticks").settings("smoke")["steps"] == 5
 
 
+FAST = """
+name = "quick"
+version = 2
+title = "A fast force"
+loader = "toy"
+scheme = "direct"
+
+[options]
+field = "swirl"
+"""
+
+
+def paired(tmp_path, fast="quick.toml", **changes):
+    text = MODEL.replace("stride = 8", f'stride = 8\nfast = "{fast}"')
+    for old, new in changes.values():
+        assert old in text
+        text = text.replace(old, new)
+    return write(tmp_path, "net", text)
+
+
+def test_fast_card_is_read_and_makes_the_digest(tmp_path):
+    path = write(tmp_path, "quick", FAST)
+    alone, card = read_model(write(tmp_path, "net", MODEL)), read_model(paired(tmp_path))
+    assert card.fast == read_model(path)
+    assert json.loads(card.to_json())["fast_card"] == json.loads(card.fast.to_json())
+    assert alone.fast is None
+    assert "fast_card" not in json.loads(alone.to_json())
+    assert pickle.loads(pickle.dumps(card)) == card
+    digests = {alone.digest, card.digest}
+    for old, new in [("swirl", "harmonic"), ("version = 2", "version = 3"), ('"direct"', '"gradient"')]:
+        write(tmp_path, "quick", FAST.replace(old, new))
+        digests.add(read_model(paired(tmp_path)).digest)
+    assert len(digests) == 5
+    write(tmp_path, "quick", FAST.replace("A fast force", "The fast force"))
+    assert read_model(paired(tmp_path)).digest == card.digest
+
+
+@pytest.mark.parametrize(
+    ("fast", "scheme", "said"),
+    [
+        ("si-sv", '"mts"', "fast: no model 'si-sv'; did you mean 'si-sw'"),
+        ("gone.toml", '"mts"', "fast: no card "),
+        (
+            "net.toml",
+            '"mts"',
+            "fast: 'net.toml' is of scheme 'mts' itself; expected a card of scheme gradient or direct",
+        ),
+        ("si-mace-mts8", '"mts"', "fast: 'si-mace-mts8' is of scheme 'mts' itself"),
+        ("si-sw", '"direct"', "fast goes with scheme 'mts', not with 'direct'"),
+    ],
+)
+def test_fast_card_complaints(tmp_path, fast, scheme, said):
+    strided = ("stride = 8\n", "") if scheme != '"mts"' else ("stride = 8", "stride = 8")
+    assert said in complaint(paired(tmp_path, fast, scheme=('"mts"', scheme), stride=strided))
+
+
+def test_fast_cards_that_name_each_other_are_refused(tmp_path):
+    write(tmp_path, "quick", MODEL.replace('"net"', '"quick"').replace("stride = 8", 'stride = 8\nfast = "net.toml"'))
+    assert "of scheme 'mts' itself" in complaint(paired(tmp_path))
+
+
+def test_systems_and_schemes_do_not_change_the_numbers(tmp_path):
+    model, protocol = read_model(write(tmp_path, "net", MODEL)), read_protocol(write(tmp_path, "heat", PROTOCOL))
+    assert model.systems == ()
+    assert protocol.schemes == ("gradient", "direct", "mts")
+    some = read_model(write(tmp_path, "net", MODEL.replace("stride = 8", 'stride = 8\nsystems = ["si-64"]')))
+    assert (some.systems, some.digest) == (("si-64",), model.digest)
+    text = PROTOCOL.replace("version = 2", 'version = 2\nschemes = ["mts", "direct"]')
+    few = read_protocol(write(tmp_path, "heat", text))
+    assert (few.schemes, few.digest) == (("mts", "direct"), protocol.digest)
+    for schemes, said in [
+        ("[]", "schemes is empty; expected some of gradient, direct, mts"),
+        ('["mst"]', "schemes is 'mst'; did you mean 'mts'"),
+    ]:
+        path = write(tmp_path, "heat", text.replace('["mts", "direct"]', schemes))
+        assert said in complaint(path, read_protocol)
+
+
 def test_published_cards_are_valid():
     for name in list_models():
         card = find_model(name)
         assert card.twin is None or card.twin in list_models()
+        assert set(card.systems) <= set(list_systems())
         if card.checkpoint is not None:
             checkpoint_of(card)
     for name in list_protocols():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,6 +103,95 @@ def test_wrong_cards_are_told_before_anything_runs(tmp_path):
         path.write_text(protocol.replace(old, new))
         with pytest.raises(CardError, match=f"mine.toml: settings of tier 'quick': {said}"):
             plan(["ticks-fine"], [str(path)])
+
+
+@pytest.fixture
+def cards(tmp_path):
+    """Write variants of the cards of the plugin; returns the path."""
+
+    def write(name, kind="models", **keys):
+        source = {"models": "ticks-fine", "protocols": "ticks"}[kind]
+        text = (PLUGIN / "ticks" / kind / f"{source}.toml").read_text().replace(f'"{source}"', f'"{name}"')
+        for key, value in {**({"plugin": "ticks"} if kind == "protocols" else {}), **keys}.items():
+            line = f"{key} = {json.dumps(value)}"
+            text, found = re.subn(rf"^{key} = .*$", line, text, flags=re.MULTILINE)
+            text = text if found else f"{line}\n{text}"
+        path = tmp_path / f"{name}.toml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def pairs(cells):
+    return {(cell.model.name, cell.protocol.name, cell.system) for cell in cells}
+
+
+def test_schemes_of_a_protocol_leave_models_out(cards):
+    two = cards("two", scheme="mts", stride=4)
+    picky = cards("picky", "protocols", schemes=["mts"])
+    assert pairs(plan(["ticks-fine", two], ["ticks", picky])) == {
+        ("ticks-fine", "ticks", "si-64"),
+        ("two", "ticks", "si-64"),
+        ("two", "picky", "si-64"),
+    }
+
+
+def test_systems_of_a_model_are_the_only_ones_it_goes_to(cards):
+    bound = cards("bound", systems=["si-64"])
+    both = cards("both", "protocols", systems=["si-64", "si-liquid-64"])
+    assert pairs(plan([bound, "ticks-fine"], [both])) == {
+        ("bound", "both", "si-64"),
+        ("ticks-fine", "both", "si-64"),
+        ("ticks-fine", "both", "si-liquid-64"),
+    }
+    # what is asked for does not widen it
+    assert pairs(plan([bound], [both], ["si-liquid-64", "si-64"])) == {("bound", "both", "si-64")}
+
+
+def test_what_is_asked_for_by_name_and_has_no_cell_is_told(cards, monkeypatch):
+    picky = cards("picky", "protocols", schemes=["mts"])
+    crystal = cards("crystal", systems=["si-64"])
+    takes = "protocol 'picky' takes models of scheme mts on si-64; "
+    for arguments, said in [
+        ((["ticks-fine"], [picky]), takes + "ticks-fine is of scheme gradient"),
+        ((["ticks-fine", "ticks-direct"], ["ticks", picky]), "ticks-fine is of scheme gradient, ticks-direct is of"),
+        (([crystal], ["ticks"], ["si-liquid-64"]), "on si-liquid-64; crystal is of scheme gradient for si-64"),
+        (
+            ([crystal, "ticks-fine"], ["ticks"], ["si-liquid-64"]),
+            "nothing to run: crystal is of scheme gradient for si-64",
+        ),
+        (([crystal], [], ["si-liquid-64"]), "crystal is of scheme gradient for si-64; no protocol takes it there"),
+        (
+            ([cards("lost", systems=["si-63"])], ["ticks"]),
+            "lost.toml: systems: no system 'si-63'; did you mean 'si-64'",
+        ),
+    ]:
+        with pytest.raises(CardError) as caught:
+            plan(*arguments)
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+    monkeypatch.setattr(runner, "list_models", lambda: ["ticks-fine"])
+    with pytest.raises(CardError, match="takes models of scheme mts on si-64; there is none"):
+        plan([], [picky])
+
+
+def test_a_fast_model_is_checked_loaded_and_resumed_by(cards, tmp_path, monkeypatch):
+    fast = cards("fast")
+    slow = cards("slow", scheme="mts", stride=4, fast="fast.toml")
+    seen = []
+    measure = plugins.protocol_module("ticks", "measure")
+    monkeypatch.setattr(measure, "measure", lambda model, *rest: seen.append(model) or xr.Dataset())
+    (cell,) = cells = plan([slow], ["ticks"], [], "smoke")
+    assert run_cells(cells, tmp_path / "out") == {cell: Outcome.COMPLETED}
+    assert [(type(model).__name__, model.channels) for model in seen] == [("TwoModels", ("gradient", "direct"))]
+    assert runner.kept_outcome(cell, tmp_path / "out", "cpu") is Outcome.COMPLETED
+    cards("fast", version=2)
+    (again,) = plan([slow], ["ticks"], [], "smoke")
+    assert runner.kept_outcome(again, tmp_path / "out", "cpu") is None
+    Path(fast).write_text('checkpoint = "gone.bin"\n' + Path(fast).read_text())
+    with pytest.raises(CardError, match=r"fast.toml: checkpoint: no file .*gone\.bin"):
+        plan([slow], ["ticks"])
 
 
 def test_two_cards_of_one_name(tmp_path):

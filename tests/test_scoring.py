@@ -29,12 +29,17 @@ def judge(data):
         Finding(metric, unit, interval and Interval(*interval), Outcome(outcome), reason)
         for metric, unit, interval, outcome, reason in json.loads(data.attrs["findings"])
     ]
+
+def compare(data, twin):
+    value = float(len(data.attrs["model"]) - len(twin.attrs["model"]))
+    return [Finding("shift", "K", Interval(value, value, value, 1))]
 """
 
 METRICS = {
     "drift": {"label": "energy drift", "unit": "meV/atom/ps", "headline": True, "below": 1.0, "above": -1.0},
     "order": {"label": "order", "unit": "1", "above": 1.5},
 }
+COMPARED = {**METRICS, "shift": {"label": "shift", "unit": "K", "headline": True, "twin": True}}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +59,19 @@ def protocol_plugin(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def cell(model="net", findings=(), *, outcome="completed", reason="", role="model", system="si-64", plugin="echo"):
+def cell(
+    model="net",
+    findings=(),
+    *,
+    outcome="completed",
+    reason="",
+    role="model",
+    system="si-64",
+    plugin="echo",
+    metrics=METRICS,
+    version=1,
+    **card,
+):
     attrs = {
         "outcome": outcome,
         "outcome_reason": reason,
@@ -62,8 +79,10 @@ def cell(model="net", findings=(), *, outcome="completed", reason="", role="mode
         "protocol": "nve",
         "system": system,
         "tier": "quick",
-        "model_card": json.dumps({"name": model, "version": 1, "title": model, "scheme": "direct", "role": role}),
-        "protocol_card": json.dumps({"name": "nve", "version": 1, "plugin": plugin, "metrics": METRICS}),
+        "model_card": json.dumps(
+            {"name": model, "version": 1, "title": model, "scheme": "direct", "role": role, **card}
+        ),
+        "protocol_card": json.dumps({"name": "nve", "version": version, "plugin": plugin, "metrics": metrics}),
         "provenance": "{}",
         "findings": findings if isinstance(findings, str) else json.dumps(findings),
     }
@@ -149,6 +168,43 @@ def test_scoring_leaves_the_tree_alone():
     before = results.copy(deep=True)
     score(results)
     assert results.identical(before)
+
+
+def twins(**changes):
+    """A direct row and its gradient twin, and what a change of the twin makes of the comparison."""
+    here = cell("direct", [DRIFT], metrics=COMPARED, twin="gradient")
+    there = {"findings": [DRIFT], "metrics": COMPARED, "twin": "direct", "scheme": "gradient", **changes}
+    results = tree(here, cell("gradient", **there))
+    return {(each.model, each.metric): each for each in score(results)}
+
+
+def test_a_row_is_compared_with_its_twin():
+    scores = twins()
+    assert (scores["direct", "shift"].value, scores["direct", "shift"].outcome) == (-2.0, "completed")
+    reference = scores["gradient", "shift"]
+    assert (reference.value, reference.outcome) == (None, "unsupported")
+    assert reference.reason == "gradient forces are what others are compared with"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"system": "alpha"}, "no result of its twin gradient here"),
+        ({"scheme": "mts"}, "its twin gradient has no gradient forces either"),
+        ({"findings": [], "outcome": "out_of_memory"}, "its twin gradient was not measured: out of memory"),
+        ({"version": 2}, "its twin gradient was measured by another card, or in another tier"),
+    ],
+)
+def test_why_a_row_is_not_compared(changes, said):
+    shift = twins(**changes)["direct", "shift"]
+    assert (shift.value, shift.outcome, shift.gate, shift.reason) == (None, "unsupported", None, said)
+
+
+def test_a_row_without_twin_says_so_once():
+    results = tree(cell("alone", [DRIFT], metrics=COMPARED))
+    assert [each.metric for each in score(results)] == ["drift", "shift"]
+    notes = [line.strip() for line in str(score(results)).splitlines() if "si-64, alone" in line]
+    assert notes == ["si-64, alone: shift: unsupported: the model has no twin with gradient forces to be compared with"]
 
 
 BOTH = Metric("m", "m", "1", below=1.0, above=-1.0)
