@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from conservbench.observables.rdf import radial_distribution
 from conservbench.observables.rdf_comparison import first_peak, rdf_distance
+from conservbench.state import from_atoms
+from conservbench.systems import find_system
 
 
 def liquid(r, first=2.55, second=3.7):
@@ -64,3 +67,11 @@ def test_what_has_no_peak():
     assert np.isnan(first_peak([1.0, 2.0], [0.0, 1.0]))
     with pytest.raises(ValueError, match="shape"):
         first_peak(r, np.zeros(3))
+
+
+def test_liquid_silicon_has_its_first_peak_where_stillinger_and_weber_have_it():
+    """At 2000 K that potential has it at 2.55 Å, density functional theory at 2.43 to 2.475 Å."""
+    r = np.arange(1.8, 6.0, 0.05)
+    g = radial_distribution(from_atoms(find_system("si-liquid-64").snapshots), np.append(r, 6.0)).mean(0).numpy()
+    found = first_peak(r + 0.025, g)
+    assert found == pytest.approx(2.55, abs=0.06)
