@@ -25,3 +25,19 @@ def test_numbers_are_normal_and_uncorrelated_between_replicas():
     assert abs(float(one.mean())) < 0.037
     assert abs(float((one * other).mean())) < 0.037
     assert abs(float(one.square().mean()) - 1) < 0.052
+
+
+def test_draws_of_any_kind_come_from_the_same_stream():
+    together, alone = Noise(1), Noise(1)
+    first = together.normal([0, 4], 3), together.chi_squared([0, 4], [20.0, 20.0]), together([0, 4], [2, 2])
+    again = alone.normal([4], 3), alone.chi_squared([4], [20.0]), alone([4], [2])
+    assert torch.equal(first[0][1], again[0][0])
+    assert first[1][1] == again[1][0]
+    assert torch.equal(first[2][2:], again[2])
+
+
+def test_chi_squared_numbers_have_their_moments():
+    draw = Noise(3).chi_squared(list(range(4000)), [20.0] * 4000)
+    # mean 20 and variance 40 of 4000 numbers: four sigma, false alarm 6e-5 each
+    assert abs(float(draw.mean()) - 20.0) < 4 * (40 / 4000) ** 0.5
+    assert abs(float(draw.var()) / 40.0 - 1) < 4 * (2.6 / 4000) ** 0.5

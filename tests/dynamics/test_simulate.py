@@ -137,3 +137,44 @@ def test_a_replica_does_not_depend_on_its_batch(crystal):
     engine = integrator(StillingerWeber(), Scheme("gradient"))
     alone = run(StillingerWeber(), state, start=engine.init(state).take([3]))
     np.testing.assert_allclose(alone.series["energy"][3], together.series["energy"][3], rtol=1e-12)
+
+
+def test_arrays_are_recorded_with_their_shape(toy, crystal):
+    model, state = toy("harmonic"), kicked(crystal(3), replica=1)
+    engine = integrator(Trap(model, torch.nan), Scheme("gradient"))
+    recording = simulate(
+        engine.init(state),
+        lambda md: engine.step(md, FEMTOSECOND),
+        n_replicas=3,
+        n_records=6,
+        interval=5,
+        observe={"positions": lambda md: md.positions.view(-1, 8, 3), "temperature": temperature},
+        healthy=cooler_than(1e4),
+    )
+    positions, gone = recording.series["positions"], recording.exploded[1]
+    assert positions.shape == (3, 7, 8, 3)
+    assert gone > 0
+    np.testing.assert_array_equal(positions[:, 0], state.positions.view(3, 8, 3).numpy())
+    np.testing.assert_array_equal(positions[[0, 2], -1], recording.final.positions.view(2, 8, 3).numpy())
+    assert np.isnan(positions[1, gone:]).all()
+    assert np.isfinite(positions[1, :gone]).all()
+
+
+def test_an_array_with_one_value_that_is_no_number_ends_its_replica(toy, crystal):
+    engine = integrator(toy("harmonic"), Scheme("gradient"))
+
+    def spoilt(md):
+        values = torch.zeros(md.n_systems, 4, dtype=torch.float64)
+        values[[replica == 1 for replica in md.replica], 2] = torch.nan
+        return values
+
+    recording = simulate(
+        engine.init(crystal(3)),
+        lambda md: engine.step(md, FEMTOSECOND),
+        n_replicas=3,
+        n_records=2,
+        interval=1,
+        observe={"values": spoilt},
+        healthy=cooler_than(1e4),
+    )
+    assert recording.exploded.tolist() == [-1, 0, -1]
