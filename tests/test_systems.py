@@ -17,7 +17,7 @@ from conservbench.state import from_atoms
 from conservbench.systems import find_system, list_systems, sample
 from conservbench.units import BOLTZMANN
 
-NAMES = ["si-64", "si-liquid-64"]
+NAMES = ["si-64", "si-liquid-64", "si-vacancy-63"]
 
 
 def distances(system):
@@ -52,7 +52,7 @@ def test_every_system_is_complete(name):
     assert f"systems.sample {name}" in system.provenance
     assert len(system.snapshots) == 8
     for atoms in (system.sites, *system.snapshots):
-        assert atoms.numbers.tolist() == [14] * 64
+        assert atoms.numbers.tolist() == [14] * int(name.rpartition("-")[2])
         assert atoms.pbc.all()
         np.testing.assert_array_equal(atoms.cell.array, system.sites.cell.array)
         assert not atoms.get_momenta().any()
@@ -95,6 +95,40 @@ def test_crystal_snapshots_are_decorrelated():
     overlap = np.corrcoef(moved)[np.triu_indices(8, 1)]
     # soft modes keep a small overlap; neighbours in time are no more alike than any others
     assert np.abs(overlap).max() < 0.35
+
+
+def test_vacancy_is_diamond_without_an_atom():
+    crystal, vacancy = find_system("si-64").sites, find_system("si-vacancy-63").sites
+    np.testing.assert_array_equal(vacancy.positions, crystal.positions[1:])
+    np.testing.assert_array_equal(vacancy.cell.array, crystal.cell.array)
+
+
+def test_vacancy_stays_where_it_is():
+    system = find_system("si-vacancy-63")
+    assert system.temperature == 600
+    moved = displacements(system)
+    # a hop takes a neighbour 2.35 Å; the four neighbours stay 0.56 Å inside of their sites
+    assert np.linalg.norm(moved, axis=-1).max() < 1.0
+    hole = find_system("si-64").sites.positions[0]
+    offsets = system.sites.positions - hole
+    offsets -= np.round(offsets / system.sites.cell.lengths()) * system.sites.cell.lengths()
+    nearest = np.argsort(np.linalg.norm(offsets, axis=1))[:4]
+    inwards = -offsets[nearest] / np.linalg.norm(offsets[nearest], axis=1)[:, None]
+    # 32 samples that scatter by 0.1 Å each: six standard errors
+    assert (moved[:, nearest] * inwards).sum(-1).mean() == pytest.approx(0.56, abs=0.11)
+
+
+def test_vacancy_snapshots_are_thermal_and_decorrelated():
+    system = find_system("si-vacancy-63")
+    model = StillingerWeber()
+    energy = model.evaluate(from_atoms(system.snapshots)).energy.numpy()
+    # the relaxed vacancy: 63 atoms of the crystal and 2.843 eV; 15 % as for the crystal
+    thermal = energy + 63 * 277.53728 / 64 - 2.843
+    assert (thermal / 63).mean() == pytest.approx(1.5 * BOLTZMANN * 600 * 62 / 63, rel=0.15)
+    moved = displacements(system)
+    overlap = np.corrcoef((moved - moved.mean(0)).reshape(8, -1))[np.triu_indices(8, 1)]
+    # taking the mean of eight away leaves -1/7 between any two
+    assert np.abs(overlap + 1 / 7).max() < 0.35
 
 
 def test_liquid_density():

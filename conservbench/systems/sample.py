@@ -49,13 +49,13 @@ class Recipe:
         version: of the system it makes.
         title: one line for people.
         citation: sources.
-        build: makes the perfect crystal.
+        build: makes the reference crystal.
         stages: dynamics before the first snapshot; the last one sets the temperature of the snapshots.
         spacing: ps between snapshots.
         time_step: fs.
         friction: 1/ps, of the thermostat.
         seed: of momenta and thermostat.
-        crystal: whether the perfect crystal is the reference structure (else the first snapshot).
+        crystal: whether that crystal is the reference structure (else the first snapshot).
     """
 
     version: int
@@ -75,6 +75,13 @@ def diamond(lattice_constant: float) -> Atoms:
     return bulk("Si", "diamond", a=lattice_constant, cubic=True) * (2, 2, 2)
 
 
+def vacancy() -> Atoms:
+    """63 silicon atoms: the diamond structure without its first atom, neighbours unrelaxed."""
+    atoms = diamond(5.431)
+    del atoms[0]
+    return atoms
+
+
 def diamond_of_density(density: float) -> Atoms:
     """64 silicon atoms in the diamond structure at a density in g/cm^3."""
     grams = 8 * atomic_masses[14] / units.kg * 1e3
@@ -92,6 +99,19 @@ RECIPES: dict[str, Recipe] = {
         time_step=1.0,
         friction=2.0,
         seed=20250701,
+        crystal=True,
+    ),
+    "si-vacancy-63": Recipe(
+        version=1,
+        title="Silicon with a vacancy, 63 atoms, 600 K",
+        citation=f"Diamond structure, a = 5.431 Å, one atom of 64 taken out. Snapshots: {SW_CITATION}",
+        build=vacancy,
+        # at 1000 K the vacancy hops within picoseconds, so that atoms change sites
+        stages=(Stage(600.0, 4.0),),
+        spacing=1.0,
+        time_step=1.0,
+        friction=2.0,
+        seed=20250703,
         crystal=True,
     ),
     "si-liquid-64": Recipe(
