@@ -22,20 +22,36 @@ class ResultError(ValueError):
     """A result file or folder is not there, or cannot be read."""
 
 
+class WriteError(OSError):
+    """A result file cannot be written."""
+
+
 def result_path(out: Path, protocol: str, system: str, model: str) -> Path:
     """File of one cell; characters that file systems refuse are percent-encoded (``ase:a.b:c`` has two)."""
     return out / protocol / system / (quote(model, safe="") + SUFFIX)
 
 
 def write_result(data: xr.Dataset, path: Path) -> None:
-    """Write one cell atomically, replacing an older file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write one cell atomically, replacing an older file.
+
+    Raises:
+        WriteError: the disk is full, or the folder is not to be written to.
+    """
+    # made in memory: on a full disk HDF5 fails when a file is closed, says nothing, and may take the process with it
+    content = data.to_netcdf(engine="h5netcdf")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        data.to_netcdf(temporary, engine="h5netcdf")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def read_result(path: Path) -> xr.Dataset:

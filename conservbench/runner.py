@@ -228,7 +228,7 @@ def run_cells(
         How each cell ended.
 
     Raises:
-        RunError: workers cannot be started.
+        RunError: workers cannot be started, or a result file cannot be written.
         KeyboardInterrupt: passed on after workers were stopped; finished cells are kept.
     """
     endings: dict[Cell, Outcome] = {}
@@ -266,6 +266,9 @@ def measure_cell(cell: Cell, out: Path, device: str, report: Report) -> tuple[Ou
 
     Returns:
         How it ended, and why, in one line.
+
+    Raises:
+        RunError: its file cannot be written.
     """
     import xarray as xr
 
@@ -273,6 +276,8 @@ def measure_cell(cell: Cell, out: Path, device: str, report: Report) -> tuple[Ou
     try:
         data = _measure(cell, device, report)
         return _record(cell, out, device, data, time.monotonic() - started)
+    except RunError:
+        raise
     except (Exception, SystemExit) as error:
         data = xr.Dataset(attrs=_ending_of(error))
         return _record(cell, out, device, data, time.monotonic() - started)
@@ -326,7 +331,7 @@ def _ending_of(error: BaseException) -> dict[str, str]:
 
 def _record(cell: Cell, out: Path, device: str, data: xr.Dataset, seconds: float) -> tuple[Outcome, str]:
     from conservbench.provenance import provenance
-    from conservbench.result import write_result
+    from conservbench.result import WriteError, write_result
 
     outcome = Outcome(data.attrs.get("outcome", Outcome.COMPLETED))
     reason = str(data.attrs.get("outcome_reason", ""))
@@ -351,7 +356,10 @@ def _record(cell: Cell, out: Path, device: str, data: xr.Dataset, seconds: float
         "protocol_card": cell.protocol.to_json(),
         "provenance": canonical_json({**origin, "seconds": round(seconds, 3)}),
     }
-    write_result(data.assign_attrs(attributes), cell.path(out))
+    try:
+        write_result(data.assign_attrs(attributes), cell.path(out))
+    except WriteError as error:
+        raise RunError(f"{error}; finished cells are kept: make room, and the same command goes on") from error
     return outcome, reason
 
 

@@ -1,11 +1,22 @@
 """Result files appear whole or not at all, and open as one tree."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 import xarray as xr
 
 from conservbench import result
-from conservbench.result import ResultError, open_results, read_attributes, read_result, result_path, write_result
+from conservbench.result import (
+    ResultError,
+    WriteError,
+    open_results,
+    read_attributes,
+    read_result,
+    result_path,
+    write_result,
+)
 
 
 def cell(value: float, **attrs: str) -> xr.Dataset:
@@ -39,12 +50,11 @@ def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     write_result(cell(1.0), path)
     whole = path.read_bytes()
 
-    def broken(self, target, **kwargs):
-        target.write_bytes(b"half")
-        raise OSError("no space left")
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", broken)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WriteError, match=r"cannot write .*toy\.nc: No space left on device"):
         write_result(cell(2.0), path)
     assert path.read_bytes() == whole
     assert [file.name for file in path.parent.iterdir()] == ["toy.nc"]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -401,6 +402,23 @@ def test_interrupt_stops_workers_and_keeps_what_is_finished(tmp_path):
     assert "leaked" not in said
     assert all_end(run.pid)
     assert len(open_results(out)["ticks/si-64"].children) in (1, 2, 3)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_full_disk_is_one_line_and_costs_nothing_finished(tmp_path, jobs):
+    out = tmp_path / "out"
+    words = ["-m", "ticks-fine", "-m", "ticks-direct", "--jobs", jobs]
+    assert subprocess.run(**command("-m", "ticks-fine", out=out)).returncode == 0
+    # no file may grow beyond this: what a full disk does to a result
+    full = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))}
+    run = subprocess.run(**command(*words, out=out), **full, capture_output=True, text=True)
+    assert run.returncode == 3
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("conservbench: cannot write ")
+    assert last.endswith("the same command goes on")
+    assert "Traceback" not in run.stderr
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["ticks-fine.nc"]
+    assert subprocess.run(**command(*words, out=out)).returncode == 0
 
 
 @pytest.mark.slow

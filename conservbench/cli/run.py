@@ -51,7 +51,7 @@ def run(
     process.configure()
 
     from conservbench.cli.progress import shown
-    from conservbench.runner import plan, run_cells
+    from conservbench.runner import RunError, plan, run_cells
 
     cells = plan(models, protocols, systems, tier)
     if not cells:
@@ -64,6 +64,8 @@ def run(
     except KeyboardInterrupt:
         advice = f"what is finished is kept in {out}: the same command goes on from there"
         raise CommandError(f"stopped; {advice}", 130) from None
+    except RunError as error:
+        raise CommandError(str(error), 3) from error
 
     from conservbench.result import open_cells
     from conservbench.scoring import score
