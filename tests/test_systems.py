@@ -1,4 +1,4 @@
-"""The named systems are what they say: silicon, crystalline and liquid."""
+"""The named systems are what they say: silicon, crystalline, with a vacancy and liquid, and silicon carbide."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from conservbench.state import from_atoms
 from conservbench.systems import find_system, list_systems, sample
 from conservbench.units import BOLTZMANN
 
-NAMES = ["si-64", "si-liquid-64", "si-vacancy-63"]
+NAMES = ["si-64", "si-liquid-64", "si-vacancy-63", "sic-64"]
 
 
 def distances(system):
@@ -48,11 +48,12 @@ def test_every_system_is_complete(name):
     assert system.name == name
     assert system.version == 1
     assert system.title == list_systems()[name]
-    assert "10.1103/PhysRevB.31.5262" in system.citation
+    assert ("10.1103/PhysRevB.31.5262" if name.startswith("si-") else "3C-SiC") in system.citation
     assert f"systems.sample {name}" in system.provenance
     assert len(system.snapshots) == 8
     for atoms in (system.sites, *system.snapshots):
-        assert atoms.numbers.tolist() == [14] * int(name.rpartition("-")[2])
+        assert len(atoms) == int(name.rpartition("-")[2])
+        assert set(atoms.numbers.tolist()) == ({14} if name.startswith("si-") else {6, 14})
         assert atoms.pbc.all()
         np.testing.assert_array_equal(atoms.cell.array, system.sites.cell.array)
         assert not atoms.get_momenta().any()
@@ -129,6 +130,27 @@ def test_vacancy_snapshots_are_thermal_and_decorrelated():
     overlap = np.corrcoef((moved - moved.mean(0)).reshape(8, -1))[np.triu_indices(8, 1)]
     # taking the mean of eight away leaves -1/7 between any two
     assert np.abs(overlap + 1 / 7).max() < 0.35
+
+
+def test_carbide_is_zincblende():
+    sites = find_system("sic-64").sites
+    expected = bulk("SiC", "zincblende", a=4.36, cubic=True) * (2, 2, 2)
+    np.testing.assert_allclose(sites.positions, expected.positions, atol=1e-12)
+    assert sites.numbers.tolist() == expected.numbers.tolist()
+    assert np.sort(sites.numbers).tolist() == [6] * 32 + [14] * 32
+
+
+def test_carbide_snapshots_are_thermal_and_decorrelated():
+    """Springs of 12 eV/Å^2 leave each displacement normal with a variance of k_B T / k, whatever the mass."""
+    system = find_system("sic-64")
+    moved = displacements(system)
+    for number in (6, 14):
+        mine = moved[:, system.sites.numbers == number]
+        # 768 normal numbers a species: their variance scatters by 5.1 %; four sigma, false alarm 6e-5
+        assert (mine**2).mean() == pytest.approx(BOLTZMANN * 600 / 12 * 63 / 64, rel=4 * np.sqrt(2 / 768))
+    overlap = np.corrcoef(moved.reshape(8, -1))[np.triu_indices(8, 1)]
+    # 189 independent numbers correlate by 1/sqrt(189) = 0.073; 28 pairs within 4.5 sigma, false alarm 2e-4
+    assert np.abs(overlap).max() < 4.5 / np.sqrt(189)
 
 
 def test_liquid_density():

@@ -13,20 +13,30 @@ so the swirl is the harmonic force with a curl about n. Every force sums to zero
 when its positions and its cell are turned together. Sites are fractions of the cell: straining cell and positions
 together strains u, so that the harmonic stress is k sum_i u_i u_i^T / V.
 
+The swirl may act on one species only, s_i = s or 0. Its forces then have the sum n x sum_i s_i u_i, which simulations
+take out of direct forces (:mod:`conservbench.dynamics.forces`). With P, which takes the mean over the atoms out, they
+move by the linear equations
+
+    M x'' = P (-k + diag(s_i) [n]_x) P x,
+
+which fall apart into independent oscillators (:func:`oscillators`): those within a species, and one between two.
+
 The closed forms below are exact for small displacements (below half the cell). In them ``stiffness`` is k and ``curl``
-is s, both in eV/Å^2, times are internal (see :mod:`conservbench.units`), and masses are equal.
+is s, both in eV/Å^2, and times are internal (see :mod:`conservbench.units`). Those that take a mass or a curl are for
+equal masses and a swirl on all atoms; those that take numbers and masses are for one or two species.
 """
 
 from __future__ import annotations
 
 import cmath
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import torch
+from ase.data import atomic_numbers
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -58,18 +68,26 @@ class Field:
         field: a key of :data:`FIELDS`.
         stiffness: k, eV/Å^2.
         curl: s, eV/Å^2.
+        curl_on: chemical symbol of the species that the curl acts on; all atoms if not told.
 
     Raises:
-        ValueError: the stiffness is not positive, or not finite, or the curl is not.
+        ValueError: the stiffness is not positive, or not finite, or the curl is not, or there is no such element.
     """
 
     field: Literal["harmonic", "swirl", "two-headed"]
     stiffness: float
     curl: float = 0.0
+    curl_on: str | None = None
 
     def __post_init__(self) -> None:
         if not (self.stiffness > 0 and math.isfinite(self.stiffness) and math.isfinite(self.curl)):
             raise ValueError(f"stiffness is {self.stiffness!r}, expected > 0; curl is {self.curl!r}, expected finite")
+        if self.curl_on is not None and self.curl_on not in atomic_numbers:
+            raise ValueError(f"curl_on is {self.curl_on!r}, expected a chemical symbol")
+
+    def curl_of(self, number: int) -> float:
+        """s_i of an atom by its atomic number, eV/Å^2."""
+        return self.curl if self.curl_on is None or atomic_numbers[self.curl_on] == number else 0.0
 
 
 class ToyModel:
@@ -90,11 +108,15 @@ class ToyModel:
     ) -> None:
         if sites.cell.rank < 3:
             raise UnsupportedError("toy models need a system with three cell vectors")
+        if field.curl_on is not None and field.curl_on not in sites.symbols:
+            raise UnsupportedError(f"the curl acts on {field.curl_on}, of which the crystal has none")
         self.field = field
         self.channels = FIELDS[field.field]
         self.elements: frozenset[int] | None = frozenset(int(number) for number in sites.numbers)
         self.dtype = dtype
         self._numbers = torch.as_tensor(sites.numbers, device=device).long()
+        curls = [field.curl_of(int(number)) for number in sites.numbers]
+        self._curls = torch.tensor(curls, dtype=dtype, device=device)[:, None]
         self._fractions = torch.as_tensor(sites.cell.scaled_positions(sites.positions), device=device)
 
     @property
@@ -143,13 +165,13 @@ class ToyModel:
             with torch.set_grad_enabled(graph):
                 moved = self.displacements(state, state.positions, state.cell).to(self.dtype)
                 axis = torch.nn.functional.normalize(state.cell[:, 2], dim=-1).to(self.dtype)[state.system]
-                swirl = torch.linalg.cross(axis, moved)
-                pulls["direct"] = (-self.field.stiffness * moved + self.field.curl * swirl).double()
+                swirl = self._curls.repeat(state.n_systems, 1) * torch.linalg.cross(axis, moved)
+                pulls["direct"] = (-self.field.stiffness * moved + swirl).double()
         return Prediction(energy, pulls, stresses)
 
 
 def asymmetry(stiffness: float, curl: float) -> float:
-    """Jacobian asymmetry lambda = ||J_anti||_F / ||J||_F of the swirl.
+    """Jacobian asymmetry lambda = ||J_anti||_F / ||J||_F of the swirl on all atoms.
 
     J = (1 - 1/N) x (-k + s [n]_x), the projector that removes the mean times one 3x3 block. The norm of the projector
     cancels; the block has the squared norm 3 k^2 + 2 s^2, of which its antisymmetric part s [n]_x has 2 s^2:
@@ -159,7 +181,7 @@ def asymmetry(stiffness: float, curl: float) -> float:
 
 
 def loop_work(curl: float, displacements: ArrayLike, axis: ArrayLike) -> float:
-    """Work of the swirl along a closed loop in configuration space, eV.
+    """Work of the swirl on all atoms along a closed loop in configuration space, eV.
 
     -k u is a gradient and does no work. The forces sum to zero, so only du_i of dx_i counts, and
     sum_i s (n x u_i) . du_i = s n . sum_i u_i x du_i: W = 2 s n . sum_i A_i, where A_i, half the loop integral of
@@ -255,9 +277,7 @@ def mean_energy(field: Field, times: ArrayLike, temperature: float, mass: float,
         n_atoms: N.
     """
     t = np.asarray(times, dtype=float)
-    omega = frequency(field.stiffness, field.curl, mass)
-    grow, swing = np.cosh(2 * omega.imag * t), np.cos(2 * omega.real * t)
-    ratio = mass * abs(omega) ** 2 / field.stiffness
+    grow, swing, ratio = _beat(field.stiffness, field.curl, mass, t)
     across = (grow + swing) + 0.5 * (grow - swing) * (ratio + 1 / ratio)
     return BOLTZMANN * temperature * (1 + across) * (n_atoms - 1) / n_atoms
 
@@ -271,6 +291,149 @@ def heating_rate(field: Field, times: ArrayLike, temperature: float, mass: float
     t = np.asarray(times, dtype=float)
     centred = t - t.mean()
     return float(centred @ mean_energy(field, t, temperature, mass, n_atoms) / (centred @ centred))
+
+
+@dataclass(frozen=True)
+class Oscillators:
+    """Like and independent parts of a crystal at rest: m z'' = -(k - i s) z across n, m y'' = -k y along it.
+
+    Attributes:
+        count: how many; each has one y and one complex z, three degrees of freedom.
+        mass: m, amu.
+        curl: s, eV/Å^2.
+        shares: atomic number to the part of the kinetic energy that is in this species; they add up to 1.
+    """
+
+    count: int
+    mass: float
+    curl: float
+    shares: Mapping[int, float]
+
+
+def oscillators(field: Field, numbers: ArrayLike, masses: ArrayLike) -> tuple[Oscillators, ...]:
+    """What the motion with the centre of mass at rest falls apart into; 3 N - 3 degrees of freedom in all.
+
+    Displacements of n_a atoms of a species that sum to zero feel P as the identity: n_a - 1 oscillators with the mass
+    and the curl of the species. What is left of two species, with parts c = n_1 / N and 1 - c of the atoms, is the
+    distance D between their means: u is (1 - c) D on one and -c D on the other, and with the net force taken out,
+
+        D'' = -(k - i s) D / m,    1/m = (1 - c)/m_1 + c/m_2,    s = (1 - c) s_1 + c s_2,
+
+    an oscillator of which the lighter species has the larger part of the kinetic energy, as momenta are opposite.
+
+    Args:
+        field: k, s and what the curl acts on.
+        numbers: (n_atoms,) atomic numbers of one species or two.
+        masses: (n_atoms,), amu, equal within a species.
+
+    Raises:
+        ValueError: there are more species, or one has several masses.
+    """
+    species, counts = np.unique(np.asarray(numbers), return_counts=True)
+    mass = {int(z): np.unique(np.asarray(masses, dtype=float)[np.asarray(numbers) == z]) for z in species}
+    if len(species) > 2 or any(len(values) > 1 for values in mass.values()):
+        raise ValueError(f"closed forms are for one or two species of one mass each, got {mass}")
+    parts = [
+        Oscillators(int(n) - 1, float(mass[z][0]), field.curl_of(z), {z: 1.0})
+        for z, n in zip(mass, counts, strict=True)
+    ]
+    if len(parts) == 2:
+        first, second = parts
+        c = float(counts[0] / counts.sum())
+        inverse = (1 - c) / first.mass + c / second.mass
+        curl = (1 - c) * first.curl + c * second.curl
+        share = (1 - c) * second.mass / (c * first.mass + (1 - c) * second.mass)
+        one, other = mass
+        parts.append(Oscillators(1, 1 / inverse, curl, {one: share, other: 1 - share}))
+    return tuple(parts)
+
+
+def langevin_temperatures(
+    field: Field, numbers: ArrayLike, masses: ArrayLike, temperature: float, tau: float
+) -> dict[int, float]:
+    """Stationary kinetic temperature in K of each species, by atomic number, under a Langevin bath.
+
+    With z'' = -(k - i s) z / m - z'/tau + noise, the stationary moments A = <|z|^2>, B = <|z'|^2>, C = <z* z'> obey
+    Re C = 0, Im C = s tau A / m, B = k A / m and B - 2 k_B T / m = s Im C tau / m, so that the two degrees of freedom
+    across n are at T / (1 - s^2 tau^2 / (m k)), and the one along n is at T. A species has the mean over the degrees of
+    freedom that its kinetic energy belongs to.
+
+    Args:
+        field: k, s and what the curl acts on.
+        numbers: (n_atoms,) atomic numbers of one species or two.
+        masses: (n_atoms,), amu.
+        temperature: T of the bath, K.
+        tau: relaxation time of momenta, internal time.
+
+    Raises:
+        ValueError: s tau >= sqrt(m k) in one of the oscillators: the bath is too weak, and energies grow for ever.
+    """
+    parts = oscillators(field, numbers, masses)
+    across = [_stationary(field.stiffness, each, temperature, tau) for each in parts]
+    return {
+        number: _mean_of_species(number, parts, [(temperature + 2 * hot) / 3 for hot in across])
+        for number in parts[-1].shares
+    }
+
+
+def langevin_power(field: Field, numbers: ArrayLike, masses: ArrayLike, temperature: float, tau: float) -> float:
+    """Mean power of the curl in the stationary state, which a Langevin bath takes out, eV per internal time.
+
+    Friction takes 2 K / tau and noise gives 2 K_T / tau, so the degrees of freedom at T_across lose
+    k_B (T_across - T) / tau each. Arguments and errors are those of :func:`langevin_temperatures`.
+    """
+    return sum(
+        2 * each.count * BOLTZMANN * (_stationary(field.stiffness, each, temperature, tau) - temperature) / tau
+        for each in oscillators(field, numbers, masses)
+    )
+
+
+def free_temperatures(
+    field: Field, times: ArrayLike, temperature: float, numbers: ArrayLike, masses: ArrayLike
+) -> dict[int, NDArray[np.float64]]:
+    """(n_times,) thermal mean of the kinetic temperature in K of each species without a bath, by atomic number.
+
+    From the start of :func:`mean_energy` the two degrees of freedom across n hold [(C + c) + R (C - c)] / 2 times their
+    first kinetic energy. A thermostat that rescales all momenta alike brings the whole to its temperature, but acts on
+    all oscillators alike: their ratio stays that of the free motion, up to the part of order 1 / (w tau) by which
+    factors that change within a period meet oscillators in different phases.
+
+    Args:
+        field: k, s and what the curl acts on.
+        times: (n_times,), internal time.
+        temperature: K, at time 0.
+        numbers: (n_atoms,) atomic numbers of one species or two.
+        masses: (n_atoms,), amu.
+    """
+    t = np.asarray(times, dtype=float)
+    parts = oscillators(field, numbers, masses)
+    kelvin = []
+    for each in parts:
+        grow, swing, ratio = _beat(field.stiffness, each.curl, each.mass, t)
+        kelvin.append(temperature * (1 + (grow + swing) + ratio * (grow - swing)) / 3)
+    return {number: _mean_of_species(number, parts, kelvin) for number in parts[-1].shares}
+
+
+def _stationary(stiffness: float, part: Oscillators, temperature: float, tau: float) -> float:
+    """Temperature across n under a Langevin bath, K; see :func:`langevin_temperatures`."""
+    excess = (part.curl * tau) ** 2 / (part.mass * stiffness)
+    if part.count and excess >= 1:
+        raise ValueError(f"no stationary state: s tau = {abs(part.curl) * tau:.3g} is not below sqrt(m k)")
+    return temperature / (1 - excess)
+
+
+def _mean_of_species(number: int, parts: tuple[Oscillators, ...], kelvin: list[Any]) -> Any:
+    """Mean of a temperature of each part over the kinetic energy that a species has in it."""
+    weights = [each.count * each.shares.get(number, 0.0) for each in parts]
+    return sum(weight * value for weight, value in zip(weights, kelvin, strict=True)) / sum(weights)
+
+
+def _beat(
+    stiffness: float, curl: float, mass: float, t: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """C = cosh 2 g t, c = cos 2 w t and R = m |W|^2 / k of :func:`mean_energy`."""
+    omega = frequency(stiffness, curl, mass)
+    return np.cosh(2 * omega.imag * t), np.cos(2 * omega.real * t), mass * abs(omega) ** 2 / stiffness
 
 
 def _frame(axis: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

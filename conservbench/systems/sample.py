@@ -1,6 +1,7 @@
 """Make the snapshots of a system: ``python -m conservbench.systems.sample NAME``. Run once; the file is kept.
 
-Silicon is moved by its Stillinger-Weber potential under ASE's Langevin thermostat, from a fixed seed. The numbers
+Silicon is moved by its Stillinger-Weber potential, silicon carbide by springs, under ASE's Langevin thermostat, from a
+fixed seed. The numbers
 depend on the order of floating-point sums, so another machine samples other, equally good snapshots.
 """
 
@@ -25,7 +26,9 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.data import atomic_masses
 from ase.md.langevin import Langevin
 
+from conservbench.models.base import Model
 from conservbench.models.stillinger_weber import StillingerWeber
+from conservbench.models.toy import Field, ToyModel
 from conservbench.state import from_atoms
 
 SW_CITATION = "F. H. Stillinger and T. A. Weber, Phys. Rev. B 31, 5262 (1985), doi:10.1103/PhysRevB.31.5262"
@@ -56,6 +59,7 @@ class Recipe:
         friction: 1/ps, of the thermostat.
         seed: of momenta and thermostat.
         crystal: whether that crystal is the reference structure (else the first snapshot).
+        model: makes what moves it, of the crystal.
     """
 
     version: int
@@ -68,11 +72,17 @@ class Recipe:
     friction: float
     seed: int
     crystal: bool
+    model: Callable[[Atoms], Model] = lambda _: StillingerWeber()
 
 
 def diamond(lattice_constant: float) -> Atoms:
     """64 silicon atoms, 2x2x2 cubic cells of the diamond structure."""
     return bulk("Si", "diamond", a=lattice_constant, cubic=True) * (2, 2, 2)
+
+
+def zincblende() -> Atoms:
+    """64 atoms of silicon carbide, 2x2x2 cubic cells of the zincblende structure."""
+    return bulk("SiC", "zincblende", a=4.36, cubic=True) * (2, 2, 2)
 
 
 def vacancy() -> Atoms:
@@ -114,6 +124,23 @@ RECIPES: dict[str, Recipe] = {
         seed=20250703,
         crystal=True,
     ),
+    "sic-64": Recipe(
+        version=1,
+        title="Crystalline silicon carbide, 64 atoms, 600 K",
+        citation=(
+            "Zincblende structure, a = 4.36 Å (3C-SiC). Snapshots: a toy with two masses, every atom on a spring of "
+            "12 eV/Å^2 about its site"
+        ),
+        build=zincblende,
+        stages=(Stage(600.0, 2.0),),
+        spacing=0.5,
+        time_step=1.0,
+        # springs do not scatter each other: the thermostat alone makes them forget
+        friction=20.0,
+        seed=20250704,
+        crystal=True,
+        model=lambda sites: ToyModel(Field("harmonic", 12.0), sites),
+    ),
     "si-liquid-64": Recipe(
         version=1,
         title="Liquid silicon, 64 atoms, 2000 K",
@@ -132,14 +159,14 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-class StillingerWeberForces(Calculator):  # type: ignore[misc, unused-ignore]
-    """Forces of our Stillinger-Weber potential for ASE's dynamics."""
+class GradientForces(Calculator):  # type: ignore[misc, unused-ignore]
+    """Gradient forces of a model for ASE's dynamics."""
 
     implemented_properties = ["forces"]  # noqa: RUF012
 
-    def __init__(self) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.model = StillingerWeber()
+        self.model = model
 
     def calculate(
         self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes
@@ -155,7 +182,7 @@ def sample(name: str) -> dict[str, Any]:
     recipe = RECIPES[name]
     sites = recipe.build()
     atoms = sites.copy()
-    atoms.calc = StillingerWeberForces()
+    atoms.calc = GradientForces(recipe.model(sites))
     random = np.random.default_rng(recipe.seed)
     spread = np.sqrt(atoms.get_masses() * units.kB * recipe.stages[0].temperature)
     atoms.set_momenta(random.normal(size=(len(atoms), 3)) * spread[:, None])

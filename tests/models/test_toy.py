@@ -7,14 +7,23 @@ import pytest
 import torch
 from ase.build import bulk
 from scipy.integrate import solve_ivp
+from scipy.linalg import expm, solve_continuous_lyapunov
 
 from conservbench.cards import CardError, find_model
+from conservbench.dynamics.forces import force_of
+from conservbench.dynamics.integrator import integrator
+from conservbench.dynamics.maxwell_boltzmann import draw_momenta
+from conservbench.dynamics.noise import Noise
+from conservbench.dynamics.thermostat import step as bath_step
+from conservbench.dynamics.thermostat import thermostat
 from conservbench.models import toy
 from conservbench.models.base import UnsupportedError
 from conservbench.models.toy import Field, ToyModel
+from conservbench.observables.temperature import species_temperature
+from conservbench.scheme import Scheme
 from conservbench.state import concatenate, from_atoms, select
 from conservbench.systems import find_system
-from conservbench.units import BOLTZMANN, PICOSECOND
+from conservbench.units import BOLTZMANN, FEMTOSECOND, PICOSECOND
 
 MASS = 28.085
 SWIRL = Field("swirl", 7.7, 0.06)
@@ -276,6 +285,7 @@ def test_load_refuses_a_liquid():
         ('field = "swirl"', "stiffness"),
         ('field = "swirl"\nstiffness = -1.0', "expected > 0"),
         ('field = "swirl"\nstiffness = 1.0\ncurls = 1.0', "did you mean 'curl'"),
+        ('field = "swirl"\nstiffness = 1.0\ncurl_on = "Xy"', "curl_on is 'Xy', expected a chemical symbol"),
     ],
 )
 def test_load_names_a_wrong_option(tmp_path, options, message):
@@ -285,3 +295,238 @@ def test_load_names_a_wrong_option(tmp_path, options, message):
     )
     with pytest.raises(CardError, match=message):
         toy.load(find_model(str(path)), find_system("si-64"))
+
+
+# ---- two species
+
+
+UNEQUAL = Field("swirl", 12.0, 0.55, "C")
+GAMMA = 1 / (100 * FEMTOSECOND)
+
+
+def carbide(n_carbon=4):
+    """Eight atoms of two masses, of which some are carbon."""
+    atoms = bulk("SiC", "zincblende", a=4.36, cubic=True)
+    atoms.numbers[:] = 14
+    atoms.numbers[:n_carbon] = 6
+    atoms.set_masses("defaults")
+    return atoms
+
+
+class Linear:
+    """The crystal as the linear system y' = A y of mass-weighted y = (positions, momenta), without translations.
+
+    Built of the forces that simulations apply, one displacement at a time.
+    """
+
+    def __init__(self, field, sites):
+        self.sites = sites
+        force = force_of(ToyModel(field, sites), "direct")
+        harmonic = force_of(ToyModel(Field("harmonic", field.stiffness), sites), "gradient")
+        roots = np.sqrt(np.repeat(sites.get_masses(), 3))
+        complete, _ = np.linalg.qr(np.tile(np.eye(3), (len(sites), 1)) * roots[:, None], mode="complete")
+        self.basis = complete[:, 3:].T
+        self.n = len(self.basis)
+
+        def matrix(function):
+            moves = np.eye(len(roots)).reshape(-1, len(sites), 3) * 0.1
+            frames = [sites.copy() for _ in moves]
+            for frame, move in zip(frames, moves, strict=True):
+                frame.positions += move
+            forces = function(from_atoms(frames))[0].numpy().reshape(len(roots), -1).T / 0.1
+            return self.basis @ (forces / np.outer(roots, roots)) @ self.basis.T
+
+        self.pull, self.spring = matrix(force), -matrix(harmonic)
+
+    def drift(self, friction):
+        zero, one = np.zeros((self.n, self.n)), np.eye(self.n)
+        return np.block([[zero, one], [self.pull, -friction * one]])
+
+    def thermal(self, temperature):
+        zero = np.zeros((self.n, self.n))
+        kT = BOLTZMANN * temperature
+        return np.block([[kT * np.linalg.inv(self.spring), zero], [zero, kT * np.eye(self.n)]])
+
+    def temperatures(self, covariance):
+        momenta = self.basis.T @ covariance[self.n :, self.n :] @ self.basis
+        kinetic = 0.5 * np.diag(momenta).reshape(-1, 3).sum(1)
+        masses = self.sites.get_masses()
+        share = 3 * (1 - masses / masses.sum())
+        mine = {int(number): self.sites.numbers == number for number in np.unique(self.sites.numbers)}
+        return {number: 2 * kinetic[which].sum() / BOLTZMANN / share[which].sum() for number, which in mine.items()}
+
+
+def test_a_curl_on_one_species_is_a_force_on_it_alone():
+    sites = carbide()
+    moved = np.random.default_rng(1).normal(0, 0.1, (8, 3))
+    atoms = sites.copy()
+    atoms.positions += moved
+    state = from_atoms([atoms, sites])
+    force = ToyModel(UNEQUAL, sites).evaluate(state, forces=("direct",)).forces["direct"].numpy()[:8]
+    u = moved - moved.mean(0)
+    expected = -12 * u
+    expected[:4] += 0.55 * np.cross([0, 0, 1], u[:4])
+    np.testing.assert_allclose(force, expected, atol=1e-12)
+    # its sum is not zero; simulations take it out
+    assert np.abs(force.sum(0)).max() > 1e-3
+    applied, _ = force_of(ToyModel(UNEQUAL, sites), "direct")(state)
+    np.testing.assert_allclose(applied.numpy()[:8], expected - expected.mean(0), atol=1e-12)
+
+
+def test_a_crystal_without_that_species_is_refused():
+    with pytest.raises(UnsupportedError, match="acts on C, of which the crystal has none"):
+        ToyModel(UNEQUAL, bulk("Si", cubic=True))
+
+
+@pytest.mark.parametrize("n_carbon", [1, 3, 4])
+@pytest.mark.parametrize("curl_on", [None, "C", "Si"])
+def test_oscillators_have_the_frequencies_of_the_linear_system(curl_on, n_carbon):
+    field = Field("swirl", 12.0, 0.55, curl_on)
+    linear = Linear(field, carbide(n_carbon))
+    found = np.linalg.eigvals(linear.pull)
+    expected = []
+    for part in toy.oscillators(field, linear.sites.numbers, linear.sites.get_masses()):
+        for square in (12.0, 12.0 - 1j * part.curl, 12.0 + 1j * part.curl):
+            expected += [-square / part.mass] * part.count
+        assert sum(part.shares.values()) == pytest.approx(1.0)
+    assert len(expected) == 21
+    np.testing.assert_allclose(np.sort_complex(found.round(7)), np.sort_complex(np.round(expected, 7)), atol=1e-6)
+
+
+@pytest.mark.parametrize("n_carbon", [1, 3, 4])
+@pytest.mark.parametrize("curl_on", [None, "C", "Si"])
+def test_langevin_temperatures_solve_the_lyapunov_equation(curl_on, n_carbon):
+    field = Field("swirl", 12.0, 0.55, curl_on)
+    linear = Linear(field, carbide(n_carbon))
+    drift = linear.drift(GAMMA)
+    noise = np.zeros_like(drift)
+    noise[linear.n :, linear.n :] = 2 * GAMMA * BOLTZMANN * 600 * np.eye(linear.n)
+    assert np.linalg.eigvals(drift).real.max() < 0
+    covariance = solve_continuous_lyapunov(drift, -noise)
+    crystal = (linear.sites.numbers, linear.sites.get_masses())
+    found = toy.langevin_temperatures(field, *crystal, 600.0, 1 / GAMMA)
+    assert found == pytest.approx(linear.temperatures(covariance), rel=1e-8)
+    momenta = covariance[linear.n :, linear.n :]
+    # friction takes gamma p^2 / m, noise gives gamma k_B T, for each of the 3 N - 3
+    power = GAMMA * (np.trace(momenta) - linear.n * BOLTZMANN * 600)
+    assert toy.langevin_power(field, *crystal, 600.0, 1 / GAMMA) == pytest.approx(power, rel=1e-8)
+
+
+@pytest.mark.parametrize("curl_on", [None, "C"])
+def test_free_temperatures_are_those_of_the_linear_system(curl_on):
+    field = Field("swirl", 12.0, 0.55, curl_on)
+    linear = Linear(field, carbide(3))
+    times = np.array([0.0, 0.13, 0.4]) * PICOSECOND
+    found = toy.free_temperatures(field, times, 600.0, linear.sites.numbers, linear.sites.get_masses())
+    for index, time in enumerate(times):
+        flow = expm(linear.drift(0.0) * time)
+        expected = linear.temperatures(flow @ linear.thermal(600.0) @ flow.T)
+        assert {number: kelvin[index] for number, kelvin in found.items()} == pytest.approx(expected, rel=1e-8)
+    assert found[6][0] == pytest.approx(600.0)
+
+
+def test_one_species_has_the_mean_energy_of_equal_masses():
+    """Half of the mean energy is kinetic at first; the temperature is that of all atoms."""
+    numbers, masses = np.full(8, 14), np.full(8, MASS)
+    assert toy.oscillators(SWIRL, numbers, masses) == (toy.Oscillators(7, MASS, 0.06, {14: 1.0}),)
+    found = toy.free_temperatures(SWIRL, [0.0], 700.0, numbers, masses)[14]
+    energy = toy.mean_energy(SWIRL, [0.0], 700.0, MASS, 8)
+    np.testing.assert_allclose(found * 1.5 * BOLTZMANN * 7 / 8, energy / 2, rtol=1e-12)
+
+
+def test_closed_forms_refuse_three_species_and_two_masses_of_one():
+    with pytest.raises(ValueError, match="one or two species"):
+        toy.oscillators(UNEQUAL, [1, 6, 14], [1.0, 12.0, 28.0])
+    with pytest.raises(ValueError, match="of one mass each"):
+        toy.oscillators(UNEQUAL, [6, 6], [12.0, 13.0])
+
+
+def test_a_weak_bath_has_no_stationary_state():
+    sites = carbide()
+    limit = np.sqrt(12.0 * 12.011) / 0.55
+    crystal = (sites.numbers, sites.get_masses())
+    assert toy.langevin_temperatures(UNEQUAL, *crystal, 600.0, 0.999 * limit)[6] > 1e5
+    with pytest.raises(ValueError, match="no stationary state"):
+        toy.langevin_temperatures(UNEQUAL, *crystal, 600.0, 1.001 * limit)
+    assert np.linalg.eigvals(Linear(UNEQUAL, sites).drift(0.999 / limit)).real.max() > 0
+    assert np.linalg.eigvals(Linear(UNEQUAL, sites).drift(1.001 / limit)).real.max() < 0
+
+
+def test_the_carbide_card_is_what_its_notes_say():
+    card = find_model("swirl-sic")
+    assert (card.systems, card.role) == (("sic-64",), "control")
+    sites = find_system("sic-64").sites
+    field = Field(**card.options)
+    crystal = (sites.numbers, sites.get_masses())
+    warm = toy.langevin_temperatures(field, *crystal, 600.0, 100 * FEMTOSECOND)
+    assert (warm[6], warm[14]) == (pytest.approx(699.65, abs=0.01), pytest.approx(600.14, abs=0.01))
+    power = toy.langevin_power(field, *crystal, 600.0, 100 * FEMTOSECOND) * PICOSECOND / 64
+    assert power * 1e3 == pytest.approx(127.8, abs=0.1)
+    assert toy.langevin_temperatures(field, *crystal, 600.0, 10 * FEMTOSECOND)[6] == pytest.approx(600.8, abs=0.01)
+    assert np.sqrt(12 * 12.011) / 0.55 / FEMTOSECOND == pytest.approx(222, abs=0.5)
+    growth = -toy.frequency(12.0, 0.55, 12.011).imag * PICOSECOND
+    assert growth == pytest.approx(2.25, abs=0.005)
+    times = np.linspace(0, 0.5, 6) * PICOSECOND
+    free = toy.free_temperatures(field, times, 600.0, *crystal)
+    np.testing.assert_allclose(free[6] / free[14], (1 + 2 * np.cosh(2 * growth * times / PICOSECOND)) / 3, rtol=0.02)
+
+
+def run_carbide(kind, tau, n_replicas, duration, interval):
+    """(n_records, n_replicas) temperatures of carbon and silicon, and the states, from thermal starts at 600 K."""
+    sites = find_system("sic-64").sites
+    start = from_atoms([sites] * n_replicas)
+    noise = Noise(21)
+    momenta = draw_momenta(start, 600.0, noise)
+    moves = torch.from_numpy(np.random.default_rng(22).normal(0, np.sqrt(BOLTZMANN * 600 / 12), start.positions.shape))
+    engine = integrator(ToyModel(Field(**find_model("swirl-sic").options), sites), Scheme("direct"))
+    md = engine.init(start.replace(positions=start.positions + moves, momenta=momenta))
+    bath = thermostat(kind, 600.0, tau * FEMTOSECOND, noise)
+    md = bath.init(md)
+    found, heat = [], []
+    for _ in range(round(duration / interval)):
+        for _ in range(round(interval)):
+            md = bath_step(md, lambda free: engine.step(free, FEMTOSECOND), bath, FEMTOSECOND)
+        found.append([species_temperature(md, number).numpy() for number in (6, 14)])
+        heat.append(md.heat.numpy())
+    return np.array(found), np.array(heat)
+
+
+def test_a_langevin_bath_leaves_carbon_hot_and_silicon_at_its_temperature():
+    n = 24
+    found, heat = run_carbide("langevin", 100.0, n, 2400.0, 20.0)
+    # stationary after 0.8 ps: the slowest moment decays at 5.5/ps, to 1 % of 100 K
+    means = found[40:].mean(0)
+    sites = find_system("sic-64").sites
+    exact = toy.langevin_temperatures(UNEQUAL, sites.numbers, sites.get_masses(), 600.0, 100 * FEMTOSECOND)
+    for index, number in enumerate((6, 14)):
+        error = means[index].std(ddof=1) / np.sqrt(n)
+        assert error < 8
+        # Student's t of 23: 4.5 sigma, false alarm 1.6e-4 each; the step of 1 fs adds less than 1 K
+        assert means[index].mean() == pytest.approx(exact[number], abs=4.5 * error + 1.0)
+    assert means[0].mean() - 600 > 60
+    power = -(heat[-1] - heat[39]) / (0.001 * 1600)
+    expected = toy.langevin_power(UNEQUAL, sites.numbers, sites.get_masses(), 600.0, 100 * FEMTOSECOND) * PICOSECOND
+    # the energy left in the crystal at the end comes and goes by 0.9 eV a replica, which is in the error
+    assert power.mean() == pytest.approx(expected, abs=4.5 * power.std(ddof=1) / np.sqrt(n))
+
+
+@pytest.mark.parametrize("kind", ["svr", "nose-hoover"])
+def test_a_global_thermostat_hides_hot_carbon_and_cold_silicon(kind):
+    """The whole is near its temperature, and the ratio of the species grows as without any bath."""
+    n = 24
+    found, _ = run_carbide(kind, 20.0, n, 600.0, 100.0)
+    sites = find_system("sic-64").sites
+    times = np.arange(1, 7) * 100 * FEMTOSECOND
+    free = toy.free_temperatures(UNEQUAL, times, 600.0, sites.numbers, sites.get_masses())
+    assert free[6][-1] / free[14][-1] > 5
+    mean = found.mean(2)
+    relative = found / mean[:, :, None]
+    error = (relative[:, 0] - relative[:, 1]).std(1, ddof=1) / np.sqrt(n)
+    assert error.max() < 0.08
+    # Student's t of 23 at six times: 4.5 sigma, false alarm 1e-3; the bath adds up to 0.03 within periods
+    deviation = np.log(mean[:, 0] / mean[:, 1]) - np.log(free[6] / free[14])
+    assert (np.abs(deviation) < 4.5 * error + 0.03).all()
+    # without a bath carbon would be at 3000 K; the heat of 0.6 ps was taken out but for what one tau lags behind
+    assert found[-1].mean() == pytest.approx(600.0, abs=120.0)
+    assert mean[-1, 0] > 950
+    assert mean[-1, 1] < 280
