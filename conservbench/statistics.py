@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from scipy.special import bdtr, betaincinv, stdtrit
 
 LEVEL = 0.95
 """Confidence level of every interval of the suite."""
@@ -138,6 +138,68 @@ def ratio_interval(numerators: ArrayLike, denominators: ArrayLike) -> Interval:
     return Interval(value, value - half, value + half, n)
 
 
+def median_interval(samples: ArrayLike) -> Interval:
+    """Median of independent samples with its interval by order statistics, whatever their distribution.
+
+    The k-th lowest and the k-th highest of n samples enclose the median unless fewer than k fall on one side of it; the
+    interval has the largest k for which that is rarer than 5 % (binomial). Fewer than six samples bound nothing.
+
+    Args:
+        samples: (n,); any that are not finite are left out.
+
+    Raises:
+        ValueError: no sample is finite.
+    """
+    values = np.asarray(samples, dtype=float).ravel()
+    values = np.sort(values[np.isfinite(values)])
+    n = len(values)
+    if n == 0:
+        raise ValueError("no finite sample")
+    k = max((k for k in range(n // 2 + 1) if 2.0 * bdtr(k - 1, n, 0.5) <= 1.0 - LEVEL), default=0)
+    low, high = (values[k - 1], values[n - k]) if k else (-math.inf, math.inf)
+    return Interval(float(np.median(values)), float(low), float(high), n)
+
+
+def distance_interval(samples: ArrayLike, references: ArrayLike) -> Interval:
+    """Squared distance of two mean profiles, over the square of the reference, with its jackknife interval.
+
+    With the differences d_k of paired samples, |mean d|^2 overestimates the square of the expectation by the noise of
+    the d_k; the sum of d_k . d_l over pairs k != l does not, so that the distance of equal profiles is zero on average,
+    and may come out below.
+
+    Args:
+        samples: (n, n_bins), a profile of each replica; a replica with a value that is not finite is left out.
+        references: the same shape and replicas.
+
+    Returns:
+        The distance; an infinite interval for two replicas.
+
+    Raises:
+        ValueError: fewer than two replicas, or references whose mean is zero everywhere.
+    """
+    profiles, wanted = (np.asarray(part, dtype=float) for part in (samples, references))
+    sound = np.isfinite(profiles).all(1) & np.isfinite(wanted).all(1)
+    profiles, wanted = profiles[sound], wanted[sound]
+    n = len(profiles)
+    if n < 2:
+        raise ValueError(f"a distance of means needs two replicas or more, got {n}")
+    if not wanted.mean(0).any():
+        raise ValueError("the reference is zero everywhere")
+
+    def distance(kept: NDArray[np.bool_]) -> float:
+        d = (profiles - wanted)[kept]
+        m = len(d)
+        square = ((d.sum(0) ** 2).sum() - (d**2).sum()) / (m * (m - 1))
+        return float(square / (wanted[kept].mean(0) ** 2).sum())
+
+    value = distance(np.ones(n, dtype=bool))
+    if n == 2:
+        return Interval(value, -math.inf, math.inf, 2)
+    left_out = np.array([distance(np.arange(n) != k) for k in range(n)])
+    half = _half_width(math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum())), n)
+    return Interval(value, value - half, value + half, n)
+
+
 def exponent_interval(x: ArrayLike, y: ArrayLike) -> Interval:
     """Exponent p of y ~ x^p: the log-log slope of each replica, then their mean.
 
@@ -163,6 +225,19 @@ def limit_interval(x: ArrayLike, y: ArrayLike, power: float) -> Interval:
     scale = np.asarray(x, dtype=float) ** power
     values = np.asarray(y, dtype=float)
     return mean_interval(values.mean(-1) - slopes(scale, values) * scale.mean())
+
+
+def fraction_interval(hits: int, n: int) -> Interval:
+    """Fraction of independent trials that hit, with the exact interval of Clopper and Pearson (Biometrika 26, 404, 1934).
+
+    Args:
+        hits: trials that hit.
+        n: trials, 1 or more.
+    """
+    tail = 0.5 * (1.0 - LEVEL)
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1.0 - tail)) if hits < n else 1.0
+    return Interval(hits / n, low, high, n)
 
 
 def _half_width(error: float, n: int) -> float:

@@ -7,9 +7,11 @@ import torch
 from conservbench.dynamics import respa, verlet
 from conservbench.dynamics.forces import fast_and_slow_of, force_of
 from conservbench.dynamics.integrator import integrator
+from conservbench.models.toy import Field, ToyModel
+from conservbench.models.two_models import TwoModels
 from conservbench.observables.temperature import kinetic_energy
 from conservbench.scheme import Scheme
-from conservbench.state import State
+from conservbench.state import State, from_atoms
 from conservbench.units import FEMTOSECOND
 
 STIFFNESS, CURL = 8.0, 0.8
@@ -89,6 +91,91 @@ def test_error_is_of_order_two_in_the_outer_step(toy, crystal, sites):
         found = md.positions.numpy() - sites.positions
         errors.append(np.abs(found - found.mean(0) - exact).max())
     assert -np.polyfit(np.log(counts), np.log(errors), 1)[0] == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("stiff", "strides"),
+    # the corrected stiffness is 8: a fast force that is too soft resonates just before half its period, one that is
+    # too stiff just after
+    [(6.0, (8, 10, 12, 13, 14, 15, 16, 18, 20)), (10.0, (8, 10, 11, 12, 13, 15, 18))],
+)
+def test_resonance_is_where_the_trace_of_the_propagator_leaves_two(sites, crystal, stiff, strides):
+    """A harmonic slow force on a harmonic fast one.
+
+    The inner steps turn (x, v) by M a on an ellipse: cos a = 1 - (w dt)^2 / 2, axes 1 and b = sin a / dt, w of the fast
+    force alone. The correction kicks v by -c x, c = M dt (k - k_fast) / m, half before and half after. The product has
+    the determinant 1 and the trace 2 cos M a - c sin(M a) / b. Beyond 2 one eigenvalue is larger than one, and
+    amplitudes grow by it at every outer step. Otherwise both lie on the unit circle, and amplitudes stay bounded.
+    """
+    dt, mass = 5.0 * FEMTOSECOND, float(crystal(1).masses[0])
+    model = TwoModels(
+        ToyModel(Field("harmonic", STIFFNESS), sites), ToyModel(Field("harmonic", stiff), sites), "gradient"
+    )
+    angle = np.arccos(1.0 - 0.5 * stiff / mass * dt**2)
+    unstable = []
+    for stride in strides:
+        kick = stride * dt * (STIFFNESS - stiff) / mass
+        trace = 2.0 * np.cos(stride * angle) - kick * np.sin(stride * angle) * dt / np.sin(angle)
+        assert abs(abs(trace) - 2.0) > 0.02
+        if abs(trace) > 2.0:
+            unstable.append(stride)
+            growth = 0.5 * (abs(trace) + np.sqrt(trace**2 - 4.0))
+            # from 1e-6 Å to 0.1 Å: the other eigenvector has shrunk by as much
+            sizes = amplitudes(model, stride, dt, round(np.log(1e5) / np.log(growth)), crystal(1), sites)
+            assert sizes[-1] / sizes[-2] == pytest.approx(growth, rel=1e-6)
+        else:
+            # bounded by the condition of the eigenvectors, which is worst next to a resonance
+            sizes = amplitudes(model, stride, dt, 60, crystal(1), sites)
+            assert max(sizes) < 20.0 * sizes[0]
+    assert unstable
+    assert all((stride < np.pi / angle) == (stiff < STIFFNESS) for stride in unstable)
+
+
+def amplitudes(model, stride, dt, n_outer, state, sites):
+    """Norm of (u, v), v over the frequency, at each outer step from a millionth of the thermal start."""
+    fast, both = force_of(model, "direct"), fast_and_slow_of(model)
+    still = torch.as_tensor(sites.positions)
+    small = state.replace(positions=still + 1e-6 * (state.positions - still), momenta=1e-6 * state.momenta)
+    md, found = respa.init(small, both), []
+    for step in range(n_outer + 1):
+        md = respa.step(md, fast, both, dt, stride) if step else md
+        u = md.positions.numpy() - sites.positions
+        v = md.momenta.numpy() / np.sqrt(STIFFNESS * float(md.masses[0]))
+        found.append(np.sqrt(((u - u.mean(0)) ** 2).sum() + (v**2).sum()))
+    return found
+
+
+def test_a_curl_that_is_corrected_grows_in_third_order_only(toy, sites):
+    """Across n = z the swirl turns z = x + i y by W^2 = (k - i s) / m: angles and ellipse above become complex.
+
+    The trace is 2 cos M a - c sin(M a) / b with c = i M dt s / m. Odd orders in s are its imaginary part, by which the
+    eigenvalues leave the unit circle; the first cancels between the fast force and its correction.
+    """
+    stride, dt, mass = 8, 2.0 * FEMTOSECOND, float(from_atoms(sites).masses[0])
+
+    def from_theory(curl):
+        angle = np.arccos(1.0 - 0.5 * (STIFFNESS - 1j * curl) / mass * dt**2)
+        kick = 1j * stride * dt * curl / mass
+        return 2.0 * np.cos(stride * angle) - kick * np.sin(stride * angle) * dt / np.sin(angle)
+
+    def measured(curl):
+        """One outer step of two atoms against each other, first from a displacement along x, then from a velocity."""
+        start = from_atoms(sites)
+        kicked = torch.zeros_like(start.positions)
+        kicked[:2, 0] = torch.tensor([0.1, -0.1], dtype=torch.float64)
+        moved = run(toy("two-headed", curl), stride, dt, 1, start.replace(positions=start.positions + kicked))
+        pushed = run(toy("two-headed", curl), stride, dt, 1, start.replace(momenta=mass * kicked))
+        u = (moved.positions - start.positions)[0] / 0.1
+        v = pushed.velocities[0] / 0.1
+        return complex(u[0] + v[0], u[1] + v[1])
+
+    curls = np.array([0.1, 0.2, 0.4, 0.8])
+    growths = []
+    for curl in curls:
+        trace = measured(curl)
+        assert trace == pytest.approx(from_theory(curl), abs=1e-11)
+        growths.append(np.log(np.abs(np.roots([1.0, -trace, 1.0])).max()))
+    assert np.polyfit(np.log(curls), np.log(growths), 1)[0] == pytest.approx(3.0, abs=0.05)
 
 
 def test_it_keeps_the_energy_that_direct_forces_do_not(toy, crystal):
