@@ -38,8 +38,8 @@ def radial_distribution(state: State, edges: ArrayLike) -> Tensor:
     if not bool(state.pbc.all()):
         raise ValueError("g(r) needs systems that are periodic in all directions")
     # wrapped, so that an atom that has gone far costs the search nothing
-    fractions = torch.linalg.solve(state.cell[state.system], state.positions[:, None], left=False)
-    inside = torch.einsum("na,nab->nb", (fractions - fractions.floor())[:, 0], state.cell[state.system])
+    fractions = torch.einsum("na,nab->nb", state.positions, torch.linalg.inv(state.cell)[state.system])
+    inside = torch.einsum("na,nab->nb", fractions - fractions.floor(), state.cell[state.system])
     lost = state.sum((~torch.isfinite(inside)).any(1).double()) > 0
     g = state.positions.new_full((state.n_systems, len(limits) - 1), torch.nan)
     kept = torch.nonzero(~lost)[:, 0]

@@ -2,8 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
+from ase import Atoms
 
+from conservbench.dynamics import verlet
+from conservbench.dynamics.maxwell_boltzmann import draw_momenta
+from conservbench.dynamics.noise import Noise
+from conservbench.dynamics.thermostat import step, thermostat
 from conservbench.observables.msd import diffusion, mean_squared_displacement
+from conservbench.state import from_atoms
+from conservbench.units import BOLTZMANN, FEMTOSECOND, PICOSECOND
 
 
 def walks(n_times, n_atoms, D, interval, seed):
@@ -79,3 +87,32 @@ def test_a_lost_trajectory_is_nan_and_shapes_are_checked():
     assert np.isnan(mean_squared_displacement(r)).all()
     with pytest.raises(ValueError, match="expected"):
         mean_squared_displacement(np.zeros((4, 3)))
+
+
+def test_free_particles_under_a_langevin_bath_diffuse_as_einstein_says():
+    """Momenta forget themselves over tau: <r^2> = 6 D (t - tau (1 - exp(-t / tau))), D = k_B T tau / m, less 1/N."""
+    n, replicas, tau, mass, kelvin = 16, 24, 50.0, 20.18, 400.0
+    atoms = Atoms(f"Ne{n}", positions=np.zeros((n, 3)), masses=[mass] * n)
+    start = from_atoms([atoms] * replicas)
+    noise = Noise(17)
+    state = start.replace(momenta=draw_momenta(start, kelvin, noise))
+    bath = thermostat("langevin", kelvin, tau * FEMTOSECOND, noise)
+
+    def force(moved):
+        return torch.zeros_like(moved.positions), None
+
+    md = bath.init(verlet.init(state, force))
+    path = []
+    for _ in range(1000):
+        path.append(md.positions.reshape(replicas, n, 3).numpy())
+        md = step(md, lambda free: verlet.step(free, force, 5 * FEMTOSECOND), bath, 5 * FEMTOSECOND)
+    msd = np.array([mean_squared_displacement(each) for each in np.stack(path, 1)])
+    times = np.arange(1000) * 0.005
+    D = BOLTZMANN * kelvin * tau * FEMTOSECOND / mass * PICOSECOND
+    expected = 6 * D * (times - 0.05 * (1 - np.exp(-times / 0.05))) * (1 - 1 / n)
+    for lag in (2, 20, 100):
+        error = msd[:, lag].std(ddof=1) / np.sqrt(replicas)
+        # Student's t of 23: 4.5 sigma, false alarm 1.6e-4 each; a tenth of tau a step is felt at short times only
+        assert msd[:, lag].mean() == pytest.approx(expected[lag], abs=4.5 * error + 2e-3 * expected[lag])
+    found = diffusion(times, msd, (0.3, 1.0))
+    assert found.mean() == pytest.approx(D * (1 - 1 / n), abs=4.5 * found.std(ddof=1) / np.sqrt(replicas))

@@ -2,8 +2,17 @@
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
+from conservbench.dynamics import verlet
+from conservbench.dynamics.forces import force_of
+from conservbench.dynamics.maxwell_boltzmann import draw_momenta
+from conservbench.dynamics.noise import Noise
+from conservbench.models.toy import Field, ToyModel
+from conservbench.observables.normal_modes import normal_modes
 from conservbench.observables.vdos import velocity_autocorrelation, vibrational_density
+from conservbench.state import from_atoms
+from conservbench.units import FEMTOSECOND
 
 INTERVAL = 2.0  # fs
 
@@ -82,3 +91,28 @@ def test_atoms_at_rest_have_no_density():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"\(5, 2, 3\), expected \(n_times, 3, 3\)"):
         velocity_autocorrelation(np.zeros((5, 2, 3)), np.ones(3))
+
+
+def test_a_crystal_of_two_masses_has_the_density_of_its_modes():
+    """Springs on silicon carbide: two sharp bands at sqrt(k/m), and three modes of one species against the other."""
+    sites = bulk("SiC", "zincblende", a=4.36, cubic=True)
+    model = ToyModel(Field("harmonic", 12.0), sites)
+    exact, _ = normal_modes(model, "gradient", from_atoms(sites))
+    start = from_atoms([sites] * 200)
+    force = force_of(model, "gradient")
+    md = verlet.init(start.replace(momenta=draw_momenta(start, 600.0, Noise(4))), force)
+    path = []
+    for _ in range(600):
+        path.append(md.velocities.numpy())
+        md = verlet.step(md, force, 2.0 * FEMTOSECOND)
+    # replicas side by side are one larger crystal: their autocorrelations add up
+    f, density = vibrational_density(velocity_autocorrelation(np.array(path), start.masses.numpy()), 2.0)
+    frequencies, counts = np.unique(exact.numpy().round(6), return_counts=True)
+    assert counts.tolist() == [9, 3, 9]
+    for frequency, count in zip(frequencies, counts, strict=True):
+        # Verlet turns faster by (w dt)^2 / 24; lines are 0.83 THz wide
+        near = np.abs(f - frequency * (1 + (2 * np.pi * frequency * 0.002) ** 2 / 24)) < 1.1
+        share = np.trapezoid(density[near], f[near])
+        # 200 thermal replicas of count modes; four sigma, false alarm 6e-5; tails and ends take up to 0.02
+        assert share == pytest.approx(count / 21, abs=4 * np.sqrt(2 / (200 * count)) * count / 21 + 0.02)
+        assert f[near][np.argmax(density[near])] == pytest.approx(frequency, abs=1.5 * f[1])
