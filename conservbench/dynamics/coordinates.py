@@ -17,6 +17,7 @@ from torch import Tensor
 from conservbench.dynamics.forces import Force
 from conservbench.dynamics.rows import Rows
 from conservbench.models.base import InvalidPredictionError, Model
+from conservbench.scheme import Channel
 from conservbench.state import State
 
 ForceAndStress = Callable[[State], tuple[Tensor, Tensor, Tensor | None]]
@@ -135,9 +136,10 @@ def force_and_stress_of(model: Model) -> ForceAndStress:
 
     Calling it raises :class:`~conservbench.models.base.UnsupportedError` for a model without stress.
     """
+    channels: tuple[Channel, ...] = ("gradient",)
 
     def gradient(state: State) -> tuple[Tensor, Tensor, Tensor | None]:
-        prediction = model.evaluate(state, forces=("gradient",), stress=True)
+        prediction = model.evaluate(state, forces=channels, stress=True)
         if prediction.stress is None or prediction.stress.shape != state.cell.shape:
             shape = None if prediction.stress is None else tuple(prediction.stress.shape)
             raise InvalidPredictionError(f"stress has shape {shape}, expected {tuple(state.cell.shape)}")

@@ -19,6 +19,7 @@ from torch import Tensor
 from conservbench.dynamics import fire, lbfgs
 from conservbench.dynamics.coordinates import Coordinates
 from conservbench.dynamics.rows import Rows
+from conservbench.models.base import InvalidPredictionError
 from conservbench.state import State, concatenate, select
 
 MAX_FORCE: Final = 1e3
@@ -104,6 +105,9 @@ def relax(
         patience: steps without a lower ``fmax`` after which a system leaves; None for no limit.
         window: steps that ``path``, ``extent`` and ``recurrence`` look back.
         report: told the fraction done.
+
+    Raises:
+        InvalidPredictionError: forces have a wrong shape.
     """
     longest = max(max_steps)
     forces_of = np.full((start.n_systems, longest + 1), np.nan)
@@ -113,12 +117,14 @@ def relax(
     steps = np.zeros(start.n_systems, dtype=np.int64)
     wanderings = np.full((3, start.n_systems), np.nan)
     finals: list[State | None] = [None] * start.n_systems
-    members, state = np.arange(start.n_systems), start
+    members, state, budget = np.arange(start.n_systems), start, np.asarray(max_steps)
     rows = coordinates.rows(state)
     memory, trail = optimizer.init(rows), coordinates.of(state)[None]
     last = state
     for step in range(longest + 1):
         forces, energy = coordinates.forces(state)
+        if forces.shape != trail[-1].shape:
+            raise InvalidPredictionError(f"forces have shape {tuple(forces.shape)}, expected {tuple(trail[-1].shape)}")
         has_energy = has_energy and energy is not None
         lengths = rows.longest(forces)
         healthy = _in_range(state, start, members, lengths)
@@ -130,7 +136,7 @@ def relax(
         steps[members] = step
         leaves = np.zeros(len(members), dtype=bool)
         for index, member in enumerate(members):
-            end = _ending(forces_of[member], step, sound[index], fmax, max_steps[member], patience)
+            end = _ending(forces_of[member], step, sound[index], fmax, int(budget[member]), patience)
             if end is None:
                 continue
             leaves[index] = True

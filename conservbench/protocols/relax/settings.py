@@ -1,0 +1,76 @@
+"""Settings of the relaxation protocol."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+OPTIMIZERS: Final = ("lbfgs", "fire")
+"""Names of the optimisers there are."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """From where, how, and how far.
+
+    Attributes:
+        optimizers: of :data:`OPTIMIZERS`; the minima of the first are compared, and cells are relaxed by it.
+        thresholds: eV/Å, greatest first: longest forces below which a relaxation counts as converged; the last ends it.
+        max_steps: steps of one relaxation.
+        rattles: Å, standard deviations of each coordinate about the sites.
+        rattled: starts with each of them.
+        thermal: starts from thermal snapshots.
+        strains: standard deviations of the components of random symmetric strains of crystals that are rattled, too, by
+            the smallest of ``rattles``.
+        strained: starts with each of them in the fixed strained cell.
+        strained_cells: starts with each of them whose cells are relaxed, too, if the scheme has a stress.
+        window: steps before the end of a relaxation in which closed orbits are looked for.
+        handover_fmax: eV/Å, longest direct force below which MTS rows go over to the gradient force.
+        patience: steps without a lower direct force after which they do, too.
+        timed_calls: pairs of calls that give the ratio of their costs.
+        seed: of rattles and strains.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    optimizers: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    max_steps: int
+    rattles: tuple[float, ...]
+    rattled: int
+    thermal: int
+    strains: tuple[float, ...]
+    strained: int
+    strained_cells: int
+    window: int = 100
+    handover_fmax: float = 0.1
+    patience: int = 20
+    timed_calls: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.optimizers:
+            if name not in OPTIMIZERS:
+                raise ValueError(f"optimizers has {name!r}; expected some of {', '.join(OPTIMIZERS)}")
+        if not self.optimizers or len(set(self.optimizers)) < len(self.optimizers):
+            raise ValueError(f"optimizers is {list(self.optimizers)}; expected one or more, all different")
+        for name in ("thresholds", "rattles", "strains"):
+            # NaN compares false
+            if not all(0 < value < math.inf for value in getattr(self, name)):
+                raise ValueError(f"{name} is {list(getattr(self, name))}; expected positive numbers")
+        if not self.thresholds or list(self.thresholds) != sorted(set(self.thresholds), reverse=True):
+            raise ValueError(f"thresholds is {list(self.thresholds)}; expected one or more, greatest first")
+        if not self.rattles:
+            raise ValueError("rattles is []; expected one or more")
+        if not 0 < self.handover_fmax < math.inf:
+            raise ValueError(f"handover_fmax is {self.handover_fmax}; expected a positive number")
+        for name in ("max_steps", "window", "patience", "timed_calls"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        for name in ("rattled", "thermal", "strained", "strained_cells"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if not len(self.rattles) * self.rattled + self.thermal + len(self.strains) * self.strained:
+            raise ValueError("rattled, thermal and strained leave no start in a fixed cell")
