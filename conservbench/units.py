@@ -26,3 +26,6 @@ GIGAPASCAL: Final = 1e9 * 1e-30 / _ELEMENTARY_CHARGE
 
 MILLI: Final = 1e3
 """Factor from a unit to its thousandth: eV to meV."""
+
+PERCENT: Final = 1e2
+"""Factor from a fraction to per cent."""

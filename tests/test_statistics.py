@@ -9,6 +9,7 @@ from conservbench.statistics import (
     distance_interval,
     exponent_interval,
     fluctuations,
+    fraction_interval,
     limit_interval,
     mean_interval,
     median_interval,
@@ -179,3 +180,10 @@ def test_distance_is_exact_without_noise():
     for bad, said in [(reference[:1], "two replicas or more, got 1"), (0 * reference, "zero everywhere")]:
         with pytest.raises(ValueError, match=said):
             distance_interval(bad, bad)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 8), (1, 8), (5, 8), (8, 8), (30, 100)])
+def test_fraction_interval_is_that_of_the_binomial_test(hits, n):
+    found, exact = fraction_interval(hits, n), stats.binomtest(hits, n).proportion_ci()
+    assert (found.value, found.n) == (hits / n, n)
+    assert (found.low, found.high) == (pytest.approx(exact.low), pytest.approx(exact.high))

@@ -18,7 +18,7 @@ from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
 from conservbench.protocols.relax.minima import distances, largest_group
 from conservbench.statistics import Interval, fraction_interval, mean_interval, ratio_interval
-from conservbench.units import MILLI
+from conservbench.units import MILLI, PERCENT
 
 MINIMUM_FMAX: Final = 1e-2
 """eV/Å: relaxations that end above it have found no minimum to be compared."""
@@ -34,13 +34,13 @@ Series = NDArray[np.float64]
 
 def unit_of(metric: str) -> str:
     """Unit of a metric."""
-    for part, unit in _UNITS.items():
-        if part in metric:
-            return unit
-    return "1"
+    return next((unit for part, unit in _UNITS.items() if part in metric), "1")
 
 
 _UNITS: Final = {
+    "converged": "%",
+    "orbits": "%",
+    "same_minimum": "%",
     "floor": "eV/Å",
     "rmsd": "Å",
     "energy_spread": "meV/atom",
@@ -117,6 +117,10 @@ def _failures(run: xr.Dataset, reached: NDArray[np.bool_]) -> tuple[Outcome, str
     return (Outcome.EXPLODED if lost else Outcome.NOT_CONVERGED), ", ".join(parts)
 
 
+def _percentage(hits: int, n: int) -> Interval:
+    return fraction_interval(hits, n).scaled(PERCENT)
+
+
 def _convergence(prefix: str, run: xr.Dataset, threshold: float) -> list[Finding]:
     """Fraction that reaches a threshold, a measurement that is whole whatever it is, and the steps of those that do."""
     first = first_below(run, threshold)
@@ -125,28 +129,25 @@ def _convergence(prefix: str, run: xr.Dataset, threshold: float) -> list[Finding
     fraction, steps = f"{prefix}converged_{key_of(threshold)}", f"{prefix}steps_{key_of(threshold)}"
     whole = Outcome.EXPLODED if outcome is Outcome.EXPLODED else Outcome.COMPLETED
     return [
-        Finding(fraction, "1", fraction_interval(int(reached.sum()), len(first)), whole, reason),
+        Finding(fraction, unit_of(fraction), _percentage(int(reached.sum()), len(first)), whole, reason),
         Finding(steps, "1", mean_interval(first) if reached.any() else None, outcome, reason),
     ]
 
 
 def _floor(metric: str, run: xr.Dataset) -> Finding:
-    """Geometric mean of the lowest of the longest forces: no higher than the last threshold where all converge."""
+    """Mean of the lowest longest force of each start: no higher than the last threshold where all converge."""
     finishing = np.where(run.step.values >= run.handover.values[:, None], run.fmax.values, np.nan)
     lowest = np.where(np.isfinite(finishing), finishing, np.inf).min(1, initial=np.inf)
     outcome, reason = _failures(run, run.ending.values == "converged")
-    kept = np.isfinite(lowest) & (lowest > 0) & (run.ending.values != "exploded")
-    if not kept.any():
-        return Finding(metric, unit_of(metric), None, outcome, reason)
-    # a force of exactly zero has no logarithm: it converged, and counts as the smallest number that is left
-    interval = mean_interval(np.log10(lowest[kept])).map(lambda power: 10.0**power)
+    kept = np.isfinite(lowest) & (run.ending.values != "exploded")
+    interval = mean_interval(lowest[kept]) if kept.any() else None
     return Finding(metric, unit_of(metric), interval, outcome, reason)
 
 
 def _orbits(metric: str, run: xr.Dataset) -> Finding:
     caught = run.closed_orbit.values > 0
     reason = "keeps moving and comes back to where it was" if caught.any() else ""
-    return Finding(metric, "1", fraction_interval(int(caught.sum()), len(caught)), reason=reason)
+    return Finding(metric, unit_of(metric), _percentage(int(caught.sum()), len(caught)), reason=reason)
 
 
 def _minima(run: xr.Dataset) -> list[Finding]:
@@ -167,7 +168,7 @@ def _minima(run: xr.Dataset) -> list[Finding]:
     apart = distances(found.positions.values, found.cell.values[0], found.number.values)
     farthest = float(apart.max())
     findings = [
-        Finding(metrics[0], "1", fraction_interval(largest_group(apart, SAME), n), outcome, reason),
+        Finding(metrics[0], unit_of(metrics[0]), _percentage(largest_group(apart, SAME), n), outcome, reason),
         Finding(metrics[1], unit_of(metrics[1]), Interval(farthest, farthest, math.inf, n), outcome, reason),
     ]
     if "energy" not in run:
