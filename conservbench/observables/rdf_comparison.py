@@ -9,8 +9,11 @@ from scipy.signal import find_peaks
 _PROMINENCE = 0.25
 """Of the highest value: how far g must fall on both sides of a maximum that is a peak and no noise."""
 
-_TOP = 0.75
-"""Of a peak's height: the part that a parabola is laid through."""
+_TOP = 0.65
+"""Of a peak's height: the part above it is what a parabola is laid through."""
+
+_LEAST = 1e-3
+"""Weight of a bin below that part, where a peak has fewer than three above."""
 
 
 def rdf_distance(g: ArrayLike, reference: ArrayLike) -> float:
@@ -33,8 +36,9 @@ def first_peak(r: ArrayLike, g: ArrayLike) -> float:
     """Position of the first peak in Å, between the bins.
 
     The first maximum from which g falls by a quarter of its highest value on both sides. Its place is the apex of the
-    least-squares parabola through the bins about it that are higher than three quarters of it, so that noise in single
-    bins averages out. Where the peak has fewer than three such bins, the parabola goes through three.
+    least-squares parabola through the bins about it that are higher than two thirds of it (0.65), weighted by how much
+    higher: noise in single bins averages out. Where there are fewer than three such bins, the parabola goes through
+    three.
 
     Args:
         r: (n_bins,) equally spaced middles of the bins, Å.
@@ -63,7 +67,9 @@ def first_peak(r: ArrayLike, g: ArrayLike) -> float:
     centre = min(max(top, 1), len(y) - 2)
     part = slice(min(first, centre - 1), max(last, centre + 1) + 1)
     offset, middle = x[part] - x[top], y[part]
-    bend, slope, _ = np.polyfit(offset, middle, 2)
+    # weights that start from zero, so that a bin that comes to the part does not make the apex jump
+    weights = np.sqrt(np.maximum(smooth[part] / smooth[top] - _TOP, _LEAST))
+    bend, slope, _ = np.polyfit(offset, middle, 2, w=weights)
     if not bend < 0:
         return float(x[top])
     return float(x[top] + np.clip(-slope / (2.0 * bend), offset[0], offset[-1]))
