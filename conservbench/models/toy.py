@@ -348,6 +348,23 @@ def oscillators(field: Field, numbers: ArrayLike, masses: ArrayLike) -> tuple[Os
     return tuple(parts)
 
 
+def species_asymmetry(field: Field, numbers: ArrayLike) -> float:
+    """Jacobian asymmetry lambda of the swirl as the model gives it, with its net force, whatever it acts on.
+
+    With S = diag(s_i), J = -k P + S P x [n]_x has the squared norm 3 k^2 (N - 1) + 2 (1 - 1/N) sum s_i^2, of which its
+    antisymmetric part (S P + P S)/2 x [n]_x has (2 - 3/N) sum s_i^2 + (sum s_i)^2 / N^2. Equal s_i give
+    :func:`asymmetry`.
+
+    Args:
+        field: k, s and what the curl acts on.
+        numbers: (n_atoms,) atomic numbers.
+    """
+    curls = np.array([field.curl_of(int(number)) for number in np.asarray(numbers)])
+    n, squares = len(curls), float((curls**2).sum())
+    norm = 3 * field.stiffness**2 * (n - 1) + 2 * squares * (1 - 1 / n)
+    return math.sqrt((squares * (2 - 3 / n) + (curls.sum() / n) ** 2) / norm)
+
+
 def langevin_temperatures(
     field: Field, numbers: ArrayLike, masses: ArrayLike, temperature: float, tau: float
 ) -> dict[int, float]:

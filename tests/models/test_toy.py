@@ -373,6 +373,17 @@ def test_a_curl_on_one_species_is_a_force_on_it_alone():
     np.testing.assert_allclose(applied.numpy()[:8], expected - expected.mean(0), atol=1e-12)
 
 
+@pytest.mark.parametrize(("curl_on", "n_carbon"), [(None, 4), ("C", 1), ("C", 3), ("Si", 2)])
+def test_asymmetry_of_a_curl_on_one_species_is_that_of_its_jacobian(curl_on, n_carbon):
+    sites = carbide(n_carbon)
+    field = Field("swirl", 12.0, 1.3, curl_on)
+    jacobian = swirl_jacobian(ToyModel(field, sites), from_atoms(sites))
+    measured = float((0.5 * (jacobian - jacobian.T)).norm() / jacobian.norm())
+    assert toy.species_asymmetry(field, sites.numbers) == pytest.approx(measured, rel=1e-10)
+    if curl_on is None:
+        assert measured == pytest.approx(toy.asymmetry(12.0, 1.3), rel=1e-10)
+
+
 def test_a_crystal_without_that_species_is_refused():
     with pytest.raises(UnsupportedError, match="acts on C, of which the crystal has none"):
         ToyModel(UNEQUAL, bulk("Si", cubic=True))
