@@ -13,11 +13,13 @@ class Noise:
     """Streams of random numbers, one for each replica, whatever batch the replica is in.
 
     Args:
-        seed: shared by the streams; a stream is fixed by the seed and the number of its replica.
+        seed: shared by the streams; a stream is fixed by the seed, the stage and the number of its replica.
+        stage: of a measurement, so that its stretches do not see the same numbers.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, stage: int = 0) -> None:
         self.seed = seed
+        self.stage = stage
         self._streams: dict[int, np.random.Generator] = {}
 
     def __call__(self, replicas: Sequence[int], counts: Sequence[int]) -> Tensor:
@@ -38,5 +40,5 @@ class Noise:
 
     def _stream(self, replica: int) -> np.random.Generator:
         if replica not in self._streams:
-            self._streams[replica] = np.random.default_rng(np.random.SeedSequence([self.seed, replica]))
+            self._streams[replica] = np.random.default_rng(np.random.SeedSequence([self.seed, replica, self.stage]))
         return self._streams[replica]

@@ -12,9 +12,9 @@ def test_a_stream_is_its_own_whatever_is_drawn_beside_it():
     assert torch.equal(torch.cat((first[3:8], second[2:])), torch.cat((alone([4], [5]), alone([4], [5]))))
 
 
-def test_seeds_and_replicas_differ():
-    draws = [Noise(seed)([replica], [4]) for seed in (0, 1) for replica in (0, 1)]
-    assert len({float(draw[0, 0]) for draw in draws}) == 4
+def test_seeds_replicas_and_stages_differ():
+    draws = [Noise(seed, stage)([replica], [4]) for seed in (0, 1) for replica in (0, 1) for stage in (0, 1, 2)]
+    assert len({float(draw[0, 0]) for draw in draws}) == 12
     assert draws[0].dtype == torch.float64
 
 

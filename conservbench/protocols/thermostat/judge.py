@@ -1,0 +1,346 @@
+"""Judge trajectories under heat baths: temperatures, heat, kinetic-energy distribution, structure, diffusion. No torch.
+
+Each replica gives one number to a metric; values and intervals are over replicas. The key of a metric ends with the
+name of its bath. Replicas that exploded give none, and every finding that misses them says so by its outcome and
+reason; where power comes in and the temperature still rises under a bath, its findings have not converged, and say so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from conservbench.observables.msd import diffusion
+from conservbench.observables.rdf_comparison import first_peak
+from conservbench.observables.vdos import vibrational_density
+from conservbench.outcome import Outcome
+from conservbench.protocols.base import Finding
+from conservbench.statistics import (
+    Interval,
+    distance_interval,
+    mean_interval,
+    ratio_interval,
+    slope_interval,
+)
+from conservbench.units import BOLTZMANN, MILLI
+
+UNITS: Final = {
+    "temperature_error": "K",
+    "steady_error": "K",
+    "injected_power": "meV/atom/ps",
+    "species_split": "K",
+    "equipartition": "K",
+    "kinetic_distribution": "1",
+    "diffusion": "angstrom^2/ps",
+    "diffusion_ratio": "1",
+    "explosion_time": "ps",
+    "rdf_distance": "1",
+    "rdf_peak_shift": "angstrom",
+    "vdos_distance": "1",
+}
+"""Unit of each metric, by its key without the bath."""
+
+FIT: Final = 0.25
+"""The mean squared displacement is fitted from this part of the longest lag on: before, atoms fly freely."""
+
+RISE: Final = 0.02
+"""Part of the target by which the temperature must rise over a record before that is remarked on."""
+
+SAMPLES: Final = 20
+"""Decorrelated kinetic energies that a test of their distribution needs."""
+
+_RELAXATIONS: Final = {"langevin": 1.0, "svr": 2.0}
+"""tau over the time in which the heat of a bath makes up for a temperature error, by its kind."""
+
+Series = NDArray[np.float64]
+
+
+def judge(data: xr.Dataset) -> list[Finding]:
+    """Findings of one cell, by the metrics of the protocol card.
+
+    Args:
+        data: what :func:`conservbench.protocols.thermostat.measure.measure` returned.
+    """
+    findings = []
+    for bath in data.bath.values:
+        findings += _of_bath(data, str(bath))
+    return [*findings, _explosion_time(data)]
+
+
+def compare(data: xr.Dataset, twin: xr.Dataset) -> list[Finding]:
+    """Findings from the structure and the vibrations of a cell and of the same cell with gradient forces.
+
+    Replicas are compared in pairs, which share their starts. The distance of two noisy curves is freed of the noise:
+    that of two samples of one ensemble is zero on average.
+
+    Args:
+        data: what was measured.
+        twin: what was measured with the gradient forces of the same network, under the same settings.
+    """
+    findings = []
+    for bath in map(str, data.bath.values):
+        pair = [each.sel(bath=bath) for each in (data, twin)]
+        lasted = np.logical_and(*(each.explosion_time.isnull().values for each in pair))
+        sound = [each.isel(replica=np.flatnonzero(lasted)) for each in pair]
+        statistics: dict[str, Callable[[xr.Dataset, xr.Dataset], Interval]] = {"vdos_distance": _vdos_distance}
+        if all("rdf" in each for each in pair):
+            statistics |= {"rdf_distance": _rdf_distance, "rdf_peak_shift": _rdf_peak_shift}
+        else:
+            reason = "only periodic systems have a g(r)"
+            findings += [_none(m, bath, Outcome.UNSUPPORTED, reason) for m in ("rdf_distance", "rdf_peak_shift")]
+        findings += [
+            _finding(metric, bath, lasted, partial(statistic, *sound)) for metric, statistic in statistics.items()
+        ]
+    return findings
+
+
+def _rdf_distance(sound: xr.Dataset, twin: xr.Dataset) -> Interval:
+    return distance_interval(sound.rdf, twin.rdf)
+
+
+def _rdf_peak_shift(sound: xr.Dataset, twin: xr.Dataset) -> Interval:
+    peaks = np.array([[first_peak(each.r, g) for g in each.rdf.values] for each in (sound, twin)])
+    return mean_interval(peaks[0] - peaks[1])
+
+
+def _vdos_distance(sound: xr.Dataset, twin: xr.Dataset) -> Interval:
+    return distance_interval(_densities(sound), _densities(twin))
+
+
+def _densities(sound: xr.Dataset) -> Series:
+    """(n_replicas, n_frequencies) vibrational density of states."""
+    interval = 1e3 * float(sound.lag[1] - sound.lag[0])
+    return np.array([vibrational_density(each, interval)[1] for each in sound.velocity_autocorrelation.values])
+
+
+def _of_bath(data: xr.Dataset, bath: str) -> list[Finding]:
+    """All that one bath says."""
+    mine = data.sel(bath=bath)
+    lasted = mine.explosion_time.isnull().values
+    sound = mine.isel(replica=np.flatnonzero(lasted))
+    target = float(data.attrs["target_temperature"])
+    warming = _warming(sound, target)
+
+    def found(metric: str, statistic: Callable[[], Interval]) -> Finding:
+        return _finding(metric, bath, lasted, statistic, warming)
+
+    findings = [found("temperature_error", partial(mean_interval, sound.temperature.mean("time") - target))]
+    kind = str(mine.kind.values)
+    if kind in _RELAXATIONS:
+        findings.append(found("steady_error", lambda: _steady_error(sound, data.attrs)))
+    findings.append(found("injected_power", lambda: _injected_power(sound)))
+    findings += _of_species(sound, bath, target, found)
+    if "band_temperature" in data:
+        findings.append(found("equipartition", lambda: _between(sound.band_temperature, "band", "low", "high")))
+    else:
+        findings.append(_none("equipartition", bath, Outcome.UNSUPPORTED, str(data.attrs["modes"])))
+    findings.append(found("kinetic_distribution", lambda: _kinetic_distribution(sound, data.attrs)))
+    gentle = _gentlest(data)
+    if data.attrs["is_crystal"] == "true":
+        metrics = ("diffusion",) if bath == gentle else ("diffusion", "diffusion_ratio")
+        solid = "atoms of a crystal stay at their sites"
+        return [*findings, *(_none(metric, bath, Outcome.UNSUPPORTED, solid) for metric in metrics)]
+    findings.append(found("diffusion", lambda: mean_interval(_diffusion(sound))))
+    if bath == gentle:
+        return findings
+    reference = data.sel(bath=gentle)
+    both = lasted & reference.explosion_time.isnull().values
+    pairs = [each.isel(replica=np.flatnonzero(both)) for each in (mine, reference)]
+    return [
+        *findings,
+        _finding("diffusion_ratio", bath, both, lambda: ratio_interval(*(_diffusion(each) for each in pairs)), warming),
+    ]
+
+
+def _of_species(
+    sound: xr.Dataset, bath: str, target: float, found: Callable[[str, Callable[[], Interval]], Finding]
+) -> list[Finding]:
+    """The error of each species, and the lightest one's temperature less the heaviest one's."""
+    if sound.sizes["species"] < 2:
+        return [_none("species_split", bath, Outcome.UNSUPPORTED, "the system has one species")]
+    light, heavy = (str(sound.species.values[index(sound.mass.values)]) for index in (np.argmin, np.argmax))
+    findings = [found("species_split", lambda: _between(sound.species_temperature, "species", heavy, light))]
+    for symbol in map(str, sound.species.values):
+        means = sound.species_temperature.sel(species=symbol).mean("time") - target
+        finding = found("temperature_error", partial(mean_interval, means))
+        findings.append(_renamed(finding, f"{finding.metric}_{symbol}"))
+    return findings
+
+
+def _between(temperatures: xr.DataArray, dim: str, low: str, high: str) -> Interval:
+    means = temperatures.mean("time")
+    return mean_interval(means.sel({dim: high}) - means.sel({dim: low}))
+
+
+def _injected_power(sound: xr.Dataset) -> Interval:
+    """Slope of the conserved quantity; without an energy, of minus the heat, which is the same in a steady state."""
+    gain = sound.conserved_energy if "conserved_energy" in sound else -sound.heat
+    return slope_interval(sound.time, gain).scaled(MILLI)
+
+
+def _steady_error(sound: xr.Dataset, attributes: dict[str, float]) -> Interval:
+    """T - T_0 = P tau / (n_dof k_B) in the steady state under Langevin, twice that under stochastic rescaling.
+
+    A bath takes (n_dof k_B / tau) (T - T_0) on average, and it takes what is injected. Unlike the mean temperature, the
+    power does not feel the noise of the bath.
+    """
+    capacity = MILLI * BOLTZMANN * attributes["n_dof"] / attributes["n_atoms"]
+    factor = _RELAXATIONS[str(sound.kind.values)] * 1e-3 * float(sound.tau) / capacity
+    return _injected_power(sound).scaled(factor)
+
+
+def _diffusion(sound: xr.Dataset) -> Series:
+    longest = float(sound.lag[-1])
+    return diffusion(sound.lag, sound.mean_squared_displacement, (FIT * longest, longest))
+
+
+def _gentlest(data: xr.Dataset) -> str:
+    """The bath that changes the dynamics least: the slowest Langevin bath, or else the slowest of all."""
+    local = data.isel(bath=np.flatnonzero(data.kind.values == "langevin"))
+    candidates = local if local.sizes["bath"] else data
+    return str(candidates.bath.values[int(np.argmax(candidates.tau.values))])
+
+
+def _kinetic_distribution(sound: xr.Dataset, attributes: dict[str, float]) -> Interval:
+    """The p value of the Kolmogorov-Smirnov test of decorrelated kinetic energies against their gamma distribution.
+
+    Merz and Shirts, PLoS ONE 13, e0202764 (2018), by physical_validation.
+
+    Raises:
+        ValueError: too few samples are left.
+    """
+    kinetic = sound.kinetic_energy.values * attributes["n_atoms"]
+    samples = kinetic[:, :: math.ceil(inefficiency(kinetic))].ravel()
+    if len(samples) < SAMPLES:
+        raise ValueError(f"{len(samples)} decorrelated samples of the kinetic energy, {SAMPLES} are needed")
+    with _silence():
+        pv = importlib.import_module("physical_validation")
+
+        # energies in eV and K: the other units are not asked for
+        units = pv.data.UnitData(BOLTZMANN, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+        n_atoms = int(attributes["n_atoms"])
+        p = pv.kinetic_energy.distribution(
+            pv.data.SimulationData(
+                units=units,
+                system=pv.data.SystemData(
+                    natoms=n_atoms,
+                    nconstraints=0,
+                    ndof_reduction_tra=3 * n_atoms - attributes["n_dof"],
+                    ndof_reduction_rot=0,
+                ),
+                ensemble=pv.data.EnsembleData(
+                    "NVT", natoms=n_atoms, volume=1.0, temperature=attributes["target_temperature"]
+                ),
+                observables=pv.data.ObservableData(kinetic_energy=samples),
+            ),
+            strict=True,
+            verbosity=0,
+            data_is_uncorrelated=True,
+        )
+    return Interval(float(p), float(p), float(p), len(samples))
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without what a library prints, logs and warns of when it is imported and used."""
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(action="ignore"),
+        ):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def inefficiency(series: ArrayLike) -> float:
+    """Samples that count for one, by blocking: the largest b var(means of blocks of b) / var over lengths b.
+
+    Variances are about the mean of all replicas, so that what a replica does not forget counts; an oscillation, of
+    which blocks see nothing, does not hide what is slower. Flyvbjerg and Petersen, J. Chem. Phys. 91, 461 (1989).
+
+    Args:
+        series: (n_replicas, n_times).
+
+    Returns:
+        1 or more; blocks are up to a quarter of the series long.
+    """
+    values = np.asarray(series, dtype=float)
+    deviations = values - values.mean()
+    n = values.shape[1]
+    spread = float((deviations**2).mean())
+    found = 1.0
+    length = 2
+    while spread > 0 and 4 * length <= n:
+        blocks = deviations[:, : n // length * length].reshape(len(values), -1, length).mean(2)
+        found = max(found, length * float((blocks**2).mean()) / spread)
+        length *= 2
+    return found
+
+
+def _warming(sound: xr.Dataset, target: float) -> str:
+    """Why there is no steady state: power comes in, and the temperature rises, both beyond doubt."""
+    if not sound.sizes["replica"]:
+        return ""
+    slope = slope_interval(sound.time, sound.temperature)
+    rise = slope.value * float(sound.time[-1])
+    if _injected_power(sound).low > 0 and slope.low > 0 and rise > RISE * target:
+        return f"no steady state: the temperature still rises by {slope.value:.3g} K/ps"
+    return ""
+
+
+def _finding(
+    metric: str, bath: str, lasted: NDArray[np.bool_], statistic: Callable[[], Interval], warming: str = ""
+) -> Finding:
+    n, n_lasted = len(lasted), int(lasted.sum())
+    if not n_lasted:
+        return _none(metric, bath, Outcome.EXPLODED, f"{n} of {n} replicas exploded")
+    try:
+        interval = statistic()
+    except ValueError as error:
+        return _none(metric, bath, Outcome.UNSUPPORTED, str(error))
+    key, unit = f"{metric}_{bath}", UNITS[metric]
+    if n_lasted < n:
+        reason = f"{n - n_lasted} of {n} replicas exploded and are left out"
+        return Finding(key, unit, interval, Outcome.EXPLODED, "; ".join(filter(None, (reason, warming))))
+    return Finding(key, unit, interval, Outcome.NOT_CONVERGED if warming else Outcome.COMPLETED, warming)
+
+
+def _none(metric: str, bath: str, outcome: Outcome, reason: str) -> Finding:
+    return Finding(f"{metric}_{bath}", UNITS[metric], None, outcome, reason)
+
+
+def _renamed(finding: Finding, metric: str) -> Finding:
+    return Finding(metric, finding.unit, finding.interval, finding.outcome, finding.reason)
+
+
+def _explosion_time(data: xr.Dataset) -> Finding:
+    """Time of the first explosion under any bath, bracketed by samples; a lower bound where there is none."""
+    times, ends = data.time.values, data.explosion_time.values
+    n, lost = ends.shape[1], np.isfinite(ends)
+    if not lost.any():
+        run = float(times[-1])
+        bound = Interval(run, run, math.inf, n)
+        return Finding("explosion_time", "ps", bound, reason=f"none of {n} exploded under any bath: a lower bound")
+    first = float(np.nanmin(ends))
+    before = times[times < first]
+    bracket = Interval(first, float(before[-1]) if len(before) else 0.0, first, n)
+    counts = [
+        f"{int(of.sum())} of {n} replicas exploded under {str(bath).replace('_', ' ')}"
+        for bath, of in zip(data.bath.values, lost, strict=True)
+        if of.any()
+    ]
+    return Finding("explosion_time", "ps", bracket, Outcome.EXPLODED, "; ".join(counts))

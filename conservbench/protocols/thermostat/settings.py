@@ -1,0 +1,138 @@
+"""Settings of the thermostat protocol."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Bath:
+    """One heat bath.
+
+    Attributes:
+        kind: ``langevin``, ``svr`` (stochastic velocity rescaling) or ``nose-hoover`` (a chain).
+        tau: fs; relaxation time of momenta, of the kinetic energy, or time scale of the chain.
+
+    Raises:
+        ValueError: tau is not positive and finite.
+    """
+
+    kind: Literal["langevin", "svr", "nose-hoover"]
+    tau: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tau < math.inf:
+            raise ValueError(f"tau is {self.tau}; expected a positive number")
+
+    @property
+    def name(self) -> str:
+        """Such as ``langevin_100``: the end of the key of each of its metrics."""
+        return f"{self.kind.replace('-', '_')}_{self.tau:g}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which baths, how long and how often.
+
+    Attributes:
+        baths: heat baths, each from the same starts.
+        replicas: independent trajectories under each bath.
+        duration: ps recorded under each bath; a multiple of ``sample_every``.
+        time_step: fs; under MTS the inner one.
+        sample_every: fs between samples; a multiple of the time step (times the stride under MTS).
+        equilibration_time: ps of Langevin dynamics before all of them.
+        equilibration_tau: fs, relaxation time of momenta in it.
+        settling_time: ps under each bath before the record.
+        longest_lag: ps, of velocity autocorrelation and mean squared displacement; shorter than ``duration``.
+        rdf_range: Å, the longest distance of g(r).
+        rdf_width: Å, width of its bins.
+        chain_length: thermostats in a Nosé-Hoover chain.
+        explosion_temperature: K; a replica that is hotter, and hotter than ``explosion_factor`` times the temperature
+            of the system, has exploded.
+        explosion_factor: see ``explosion_temperature``.
+        seed: of momenta and of the noise of the baths.
+
+    Raises:
+        ValueError: a value is out of range, or times do not fit each other.
+    """
+
+    baths: tuple[Bath, ...]
+    replicas: int
+    duration: float
+    time_step: float
+    sample_every: float
+    equilibration_time: float
+    equilibration_tau: float = 50.0
+    settling_time: float = 0.0
+    longest_lag: float = 0.25
+    rdf_range: float = 6.0
+    rdf_width: float = 0.05
+    chain_length: int = 3
+    explosion_temperature: float = 10000.0
+    explosion_factor: float = 20.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        names = [bath.name for bath in self.baths]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"baths are {names}; expected one or more, all different")
+        for name in ("replicas", "chain_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        for name in (
+            "duration",
+            "time_step",
+            "sample_every",
+            "equilibration_tau",
+            "longest_lag",
+            "rdf_range",
+            "rdf_width",
+            "explosion_temperature",
+            "explosion_factor",
+        ):
+            # NaN compares false
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number")
+        for name in ("equilibration_time", "settling_time"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if whole_steps(self.sample_every, self.time_step) is None:
+            raise ValueError(f"sample_every {self.sample_every} fs is no multiple of the time step {self.time_step} fs")
+        if self.n_samples < 2:
+            raise ValueError(f"duration {self.duration} ps holds fewer than 2 samples of {self.sample_every} fs")
+        if not 2 <= self.n_lags <= self.n_samples + 1:
+            raise ValueError(f"longest_lag is {self.longest_lag}; expected sample_every or more, the duration or less")
+        if self.n_bins < 1:
+            raise ValueError(f"rdf_width {self.rdf_width} Å is above rdf_range {self.rdf_range} Å")
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of one trajectory after its start.
+
+        Raises:
+            ValueError: the duration is no multiple of the sampling interval.
+        """
+        samples = whole_steps(1000.0 * self.duration, self.sample_every)
+        if samples is None:
+            raise ValueError(f"duration {self.duration} ps is no multiple of sample_every {self.sample_every} fs")
+        return samples
+
+    @property
+    def n_lags(self) -> int:
+        """Lags of the correlation functions, that of zero included."""
+        return math.floor(1000.0 * self.longest_lag / self.sample_every + _TOLERANCE) + 1
+
+    @property
+    def n_bins(self) -> int:
+        """Bins of g(r)."""
+        return math.floor(self.rdf_range / self.rdf_width + _TOLERANCE)
+
+
+def whole_steps(length: float, step: float) -> int | None:
+    """How many steps make up a length; None if it is no whole number."""
+    count = round(length / step)
+    return count if count > 0 and abs(length - count * step) < _TOLERANCE * length else None
