@@ -8,7 +8,6 @@ reason; where power comes in and the temperature still rises under a bath, its f
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import logging
 import math
@@ -225,7 +224,7 @@ def _kinetic_distribution(sound: xr.Dataset, attributes: dict[str, float]) -> In
     if len(samples) < SAMPLES:
         raise ValueError(f"{len(samples)} decorrelated samples of the kinetic energy, {SAMPLES} are needed")
     with _silence():
-        pv = importlib.import_module("physical_validation")
+        import physical_validation as pv  # type: ignore[import-untyped, unused-ignore]
 
         # energies in eV and K: the other units are not asked for
         units = pv.data.UnitData(BOLTZMANN, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -254,6 +253,7 @@ def _kinetic_distribution(sound: xr.Dataset, attributes: dict[str, float]) -> In
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Without what a library prints, logs and warns of when it is imported and used."""
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with (
@@ -263,7 +263,7 @@ def _silence() -> Iterator[None]:
         ):
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def inefficiency(series: ArrayLike) -> float:

@@ -1,0 +1,205 @@
+"""Judging series under heat baths that were made up, so that every number is known."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+from conservbench.observables.rdf_comparison import first_peak
+from conservbench.outcome import Outcome
+from conservbench.protocols.thermostat.judge import compare, inefficiency, judge
+from conservbench.units import BOLTZMANN
+
+N_ATOMS, N_DOF, TARGET = 64, 189.0, 300.0
+BATHS = {"langevin_1000": 1000.0, "langevin_10": 10.0, "svr_20": 20.0, "nose_hoover_100": 100.0}
+
+
+def synthetic(n_replicas=4, seed=0, *, shift=0.0):
+    """Water-like: 5 K too hot, hydrogen 20 K and oxygen -25 K off, 30 meV/atom/ps put in, D = 0.3, 0.1, 0.2, 0.3."""
+    random = np.random.default_rng(seed)
+    time, lag, r = np.arange(0, 4.001, 0.02), np.arange(0, 1.001, 0.02), np.arange(0.05, 6, 0.1)
+    replica = np.linspace(-1, 1, n_replicas)[:, None]
+    shape = (len(BATHS), n_replicas, len(time))
+    series = ("bath", "replica", "time")
+    kinetic = random.gamma(N_DOF / 2, BOLTZMANN * TARGET, shape) / N_ATOMS
+    species = TARGET + np.array([20.0, -25.0]) + 0 * kinetic[..., None] + replica[..., None]
+    slopes = np.array([0.3, 0.1, 0.2, 0.3])[:, None, None]
+    peak = np.exp(-((r - 2.5 - shift) ** 2) / 0.1) + (r > 3)
+    return xr.Dataset(
+        {
+            "temperature": (series, np.broadcast_to(TARGET + 5 + replica, shape)),
+            "species_temperature": ((*series, "species"), species),
+            "kinetic_energy": (series, kinetic),
+            "heat": (series, np.broadcast_to(-(0.030 + 0.002 * replica) * time, shape)),
+            "conserved_energy": (series, np.broadcast_to(7 + (0.031 + 0.001 * replica) * time, shape)),
+            "mean_squared_displacement": (
+                ("bath", "replica", "lag"),
+                6 * slopes * lag * (1 + 0.1 * replica) + 0.4 * (lag > 0),
+            ),
+            "velocity_autocorrelation": (
+                ("bath", "replica", "lag"),
+                np.broadcast_to(np.cos(2 * np.pi * 8 * (1 + shift) * lag), (len(BATHS), n_replicas, len(lag)))
+                + 0.01 * random.normal(size=(len(BATHS), n_replicas, len(lag))),
+            ),
+            "rdf": (
+                ("bath", "replica", "r"),
+                np.broadcast_to(peak, (len(BATHS), n_replicas, len(r)))
+                + 0.01 * random.normal(size=(len(BATHS), n_replicas, len(r))),
+            ),
+            "explosion_time": (("bath", "replica"), np.full((len(BATHS), n_replicas), np.nan)),
+        },
+        coords={
+            "bath": list(BATHS),
+            "tau": ("bath", list(BATHS.values())),
+            "kind": ("bath", ["langevin", "langevin", "svr", "nose-hoover"]),
+            "time": time,
+            "lag": lag,
+            "r": r,
+            "species": ["H", "O"],
+            "mass": ("species", [1.008, 15.999]),
+        },
+        attrs={
+            "n_atoms": N_ATOMS,
+            "n_dof": N_DOF,
+            "target_temperature": TARGET,
+            "is_crystal": "false",
+            "modes": "not a crystal: it has no normal modes",
+        },
+    )
+
+
+def found(data):
+    return {finding.metric: finding for finding in judge(data)}
+
+
+def test_judge_reads_what_was_put_in():
+    judged = found(synthetic())
+    expected = {
+        "temperature_error": 5.0,
+        "temperature_error_H": 20.0,
+        "temperature_error_O": -25.0,
+        "species_split": 45.0,
+        "injected_power": 31.0,
+    }
+    for metric, value in expected.items():
+        for bath in BATHS:
+            key = f"temperature_error_{bath}_{metric[-1]}" if metric[-2:] in ("_H", "_O") else f"{metric}_{bath}"
+            assert judged[key].interval.value == pytest.approx(value), key
+            assert judged[key].interval.n == 4
+            assert judged[key].outcome is Outcome.COMPLETED
+    for bath, value in zip(BATHS, (0.3, 0.1, 0.2, 0.3), strict=True):
+        assert judged[f"diffusion_{bath}"].interval.value == pytest.approx(value)
+    for bath, value in (("langevin_10", 1 / 3), ("svr_20", 2 / 3), ("nose_hoover_100", 1.0)):
+        assert judged[f"diffusion_ratio_{bath}"].interval.value == pytest.approx(value)
+        # every replica diffuses faster by the same factor under each bath: they are compared in pairs
+        assert judged[f"diffusion_ratio_{bath}"].interval.high == pytest.approx(value)
+    assert "diffusion_ratio_langevin_1000" not in judged
+    assert judged["equipartition_svr_20"].reason == "not a crystal: it has no normal modes"
+    assert judged["explosion_time"].interval.value == pytest.approx(4.0)
+
+
+def test_heat_stands_in_for_the_conserved_quantity():
+    judged = found(synthetic().drop_vars("conserved_energy"))
+    assert judged["injected_power_svr_20"].interval.value == pytest.approx(30.0)
+
+
+def test_the_steady_error_is_what_the_bath_needs_to_take_the_power_out():
+    """31 meV/atom/ps: Langevin takes n_dof k_B / tau a kelvin, rescaling half of that; a chain needs no error."""
+    judged = found(synthetic())
+    kelvin = 0.031 * N_ATOMS / (N_DOF * BOLTZMANN)  # ps K
+    assert judged["steady_error_langevin_1000"].interval.value == pytest.approx(kelvin)
+    assert judged["steady_error_langevin_10"].interval.value == pytest.approx(0.01 * kelvin)
+    assert judged["steady_error_svr_20"].interval.value == pytest.approx(2 * 0.02 * kelvin)
+    assert "steady_error_nose_hoover_100" not in judged
+
+
+def test_a_temperature_that_rises_is_no_steady_state_if_power_comes_in():
+    data = synthetic()
+    data["temperature"] = data.temperature + 40 * data.time * (data.bath == "langevin_1000")
+    judged = found(data)
+    error = judged["temperature_error_langevin_1000"]
+    assert error.outcome is Outcome.NOT_CONVERGED
+    assert error.reason == "no steady state: the temperature still rises by 40 K/ps"
+    assert judged["temperature_error_langevin_10"].outcome is Outcome.COMPLETED
+    data["conserved_energy"] = data.conserved_energy * 0
+    assert found(data)["temperature_error_langevin_1000"].outcome is Outcome.COMPLETED
+
+
+def test_kinetic_energies_are_tested_against_their_gamma_distribution():
+    data = synthetic(seed=3)
+    judged = found(data)
+    for bath in BATHS:
+        # false alarm 1e-3 each
+        assert judged[f"kinetic_distribution_{bath}"].interval.value > 1e-3
+    assert inefficiency(data.kinetic_energy[2]) < 1.5
+    law = stats.gamma(N_DOF / 2, scale=BOLTZMANN * TARGET)
+    # samples that were independent may be thinned to every second
+    for step in (1, 2):
+        p = stats.kstest((N_ATOMS * data.kinetic_energy[2].values[:, ::step]).ravel(), law.cdf).pvalue
+        if judged["kinetic_distribution_svr_20"].interval.n == data.kinetic_energy[2, :, ::step].size:
+            assert judged["kinetic_distribution_svr_20"].interval.value == pytest.approx(p, rel=1e-6)
+            break
+    else:
+        pytest.fail("neither all samples nor every second were used")
+    # the mean of 300 K, and half the width: what a bath makes that forces the kinetic energy
+    narrow = data.assign(kinetic_energy=0.5 * data.kinetic_energy + 0.5 * data.kinetic_energy.mean())
+    assert found(narrow)["kinetic_distribution_svr_20"].interval.value < 1e-3
+
+
+def test_too_few_kinetic_energies_are_no_test():
+    judged = found(synthetic().isel(time=slice(0, 4)))
+    assert judged["kinetic_distribution_svr_20"].outcome is Outcome.UNSUPPORTED
+    assert judged["kinetic_distribution_svr_20"].reason.endswith("20 are needed")
+
+
+def test_testing_is_silent(capfd, recwarn):
+    judge(synthetic())
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
+
+
+def test_a_twin_is_a_distance_away():
+    near, far = (
+        {each.metric: each for each in compare(one, synthetic())} for one in (synthetic(seed=1), synthetic(shift=0.1))
+    )
+    g = synthetic(shift=0.1).rdf[0, 0].values
+    reference = synthetic().rdf[0, 0].values
+    for bath in BATHS:
+        for metric in ("rdf_distance", "vdos_distance", "rdf_peak_shift"):
+            same, other = near[f"{metric}_{bath}"].interval, far[f"{metric}_{bath}"].interval
+            # noise of 0.01 in values of about 1
+            assert abs(same.value) < 1e-2
+            assert same.low < 1e-3
+            assert other.low > 10 * abs(same.value)
+        assert far[f"rdf_peak_shift_{bath}"].interval.value == pytest.approx(0.1, abs=0.01)
+        distance = ((g - reference) ** 2).sum() / (reference**2).sum()
+        assert far[f"rdf_distance_{bath}"].interval.value == pytest.approx(distance, rel=0.05)
+    assert first_peak(synthetic().r, reference) == pytest.approx(2.5, abs=0.02)
+
+
+def test_replicas_are_compared_where_both_lasted():
+    data, twin = synthetic(), synthetic(seed=1)
+    data["explosion_time"][0, 1] = 1.0
+    twin["explosion_time"][0, 2] = 2.0
+    data["rdf"][0, 1] = np.nan
+    twin["rdf"][0, 2] = np.nan
+    distance = next(each for each in compare(data, twin) if each.metric == "rdf_distance_langevin_1000")
+    assert distance.outcome is Outcome.EXPLODED
+    assert distance.interval.n == 2
+    assert distance.reason == "2 of 4 replicas exploded and are left out"
+
+
+def test_correlated_samples_count_for_fewer():
+    """Of an autoregressive series with memory f, (1 + f) / (1 - f) samples count for one."""
+    random = np.random.default_rng(0)
+    series = np.zeros((64, 4096))
+    for k in range(1, 4096):
+        series[:, k] = 0.8 * series[:, k - 1] + random.normal(size=64)
+    # blocks of up to 1024 of them, the longest of which are known to 11 %: the largest is somewhat above
+    assert inefficiency(series[:, 100:]) == pytest.approx(9.0, rel=0.3)
+    assert inefficiency(random.normal(size=(64, 4096))) == pytest.approx(1.0, abs=0.3)
+    # an oscillation on top hides nothing of what is slow
+    swing = np.sin(0.8 * np.arange(4096) + random.uniform(0, 6.28, (64, 1)))
+    assert inefficiency(series / 1.67 + swing) > 0.5 * 9.0 / 1.5
+    # a replica that stays where it is never forgets
+    assert inefficiency(np.broadcast_to(random.normal(size=(64, 1)), (64, 1024))) == pytest.approx(256)
