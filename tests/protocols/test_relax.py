@@ -19,7 +19,7 @@ from conservbench.outcome import Outcome
 from conservbench.protocols.relax import settings as settings_module
 from conservbench.protocols.relax.judge import SAME_ENERGY, compare, cost_ratio, judge, key_of, unit_of
 from conservbench.protocols.relax.measure import measure
-from conservbench.protocols.relax.minima import distance, distances, largest_group
+from conservbench.protocols.relax.minima import distance, distances, largest_group, unlikeness
 from conservbench.protocols.relax.orbit import closed_orbits
 from conservbench.protocols.relax.settings import Settings
 from conservbench.protocols.relax.starts import starts_of
@@ -431,6 +431,33 @@ def test_distances_of_structures():
     np.testing.assert_allclose(apart, apart.T)
     assert largest_group(apart, 0.05) == 2
     assert largest_group(apart, 0.5) == 3
+
+
+def test_minima_that_a_symmetry_joins_are_alike():
+    """A dimer of two neighbours, turned to another axis of the crystal: far by its atoms, and yet the same."""
+    crystal = bulk("Si", cubic=True, a=5.431) * (2, 2, 2)
+    cell, numbers = crystal.cell.array, np.array([14] * 64)
+    middle = crystal.positions[0]
+    bonds = [np.array(bond) for bond in ([1, 1, 1], [1, -1, -1])]
+    pulled = []
+    for bond in bonds:
+        structure = crystal.positions.copy()
+        offsets = structure - middle - 5.431 / 4 * bond
+        offsets -= np.round(offsets / np.diag(cell)) * np.diag(cell)
+        neighbor = np.argmin(np.linalg.norm(offsets, axis=1))
+        structure[0] += 0.2 * bond
+        structure[neighbor] -= 0.2 * bond
+        pulled.append(structure)
+    structures = np.array([*pulled, crystal.positions])
+    unlike, apart = unlikeness(structures, cell, numbers), distances(structures, cell, numbers)
+    assert unlike[0, 1] < 1e-12
+    assert apart[0, 1] > 0.05
+    assert unlike[0, 2] > 0.02
+    assert largest_group(unlike, 0.02) == 2
+    # alike by their distances, but not by their elements
+    mixed = numbers.copy()
+    mixed[0] = 6
+    assert unlikeness(structures[:, np.r_[1, 0, 2:64]], cell, mixed)[0, 2] > 0.02
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
-from conservbench.protocols.relax.minima import distances, largest_group
+from conservbench.protocols.relax.minima import distances, largest_group, unlikeness
 from conservbench.statistics import Interval, fraction_interval, mean_interval, ratio_interval
 from conservbench.units import MILLI, PERCENT
 
 MINIMUM_FMAX: Final = 1e-2
 """eV/Å: relaxations that end above it have found no minimum to be compared."""
-SAME: Final = 0.05
-"""Å: minima that are nearer than this, root mean square, are the same."""
+SAME: Final = 0.02
+"""Å: minima whose surroundings differ by less are the same; what differs by a bond differs by ten times as much."""
 SPEED_FMAX: Final = 1e-3
 """eV/Å, to which the cost of relaxations is compared."""
 SAME_ENERGY: Final = 1e-6
@@ -165,10 +165,11 @@ def _minima(run: xr.Dataset) -> list[Finding]:
         outcome = outcome if len(ended) > 1 else Outcome.UNSUPPORTED
         return [Finding(metric, unit_of(metric), None, outcome, reason) for metric in metrics]
     found = run.isel(start=np.flatnonzero(ended))
-    apart = distances(found.positions.values, found.cell.values[0], found.number.values)
+    structures = found.positions.values, found.cell.values[0], found.number.values
+    apart, alike = distances(*structures), largest_group(unlikeness(*structures), SAME)
     farthest = float(apart.max())
     findings = [
-        Finding(metrics[0], unit_of(metrics[0]), _percentage(largest_group(apart, SAME), n), outcome, reason),
+        Finding(metrics[0], unit_of(metrics[0]), _percentage(alike, n), outcome, reason),
         Finding(metrics[1], unit_of(metrics[1]), Interval(farthest, farthest, math.inf, n), outcome, reason),
     ]
     if "energy" not in run:

@@ -1,7 +1,13 @@
-"""How far apart minima are, whatever translation, lattice vector or exchange of equal atoms lies between. No torch."""
+"""How unlike minima are: by where their atoms are, and by what surrounds each atom. No torch.
+
+Positions are compared after translation, nearest images and exchange of equal atoms. Surroundings do not change under
+rotations and reflections either: a structure that breaks the symmetry of its crystal in one of several equal ways is
+the same minimum in each of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -10,6 +16,9 @@ from scipy.optimize import linear_sum_assignment
 
 ROUNDS: Final = 5
 """Matching atoms and centring them take turns; both only lower the distance, and few rounds settle it."""
+
+NEIGHBORS: Final = 16
+"""Of an atom: in diamond, the first two shells."""
 
 
 def distances(
@@ -30,6 +39,30 @@ def distances(
     return apart
 
 
+def unlikeness(
+    positions: NDArray[np.float64], cell: NDArray[np.float64], numbers: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(n, n) root-mean-square differences in Å between the surroundings of the atoms of structures in the same cell.
+
+    Those of an atom are the distances to its :data:`NEIGHBORS` nearest neighbours, in their order; each atom is
+    compared with the atom of the same element that makes the sum over all atoms least.
+
+    Args:
+        positions: (n, n_atoms, 3), Å.
+        cell: (3, 3), Å, periodic in all directions.
+        numbers: (n_atoms,) atomic numbers.
+    """
+    n = len(positions)
+    surroundings = [_surroundings(structure, cell) for structure in positions]
+    unlike = np.zeros((n, n))
+    for i in range(n):
+        for j in range(i):
+            pairs = _match(surroundings[i], surroundings[j], numbers)
+            squares = (surroundings[i] - surroundings[j][pairs]) ** 2
+            unlike[i, j] = unlike[j, i] = np.sqrt(squares.mean())
+    return unlike
+
+
 def distance(
     left: NDArray[np.float64], right: NDArray[np.float64], cell: NDArray[np.float64], numbers: NDArray[np.int64]
 ) -> float:
@@ -48,7 +81,7 @@ def distance(
     order = np.arange(len(numbers))
     offsets = _nearest(left - right - shift, cell)
     for _ in range(ROUNDS):
-        previous, order = order, _match(left, right + shift, cell, numbers)
+        previous, order = order, _match(left, right + shift, numbers, lambda offsets: _nearest(offsets, cell))
         offsets = _nearest(left - right[order] - shift, cell)
         shift = shift + offsets.mean(0)
         offsets = offsets - offsets.mean(0)
@@ -57,24 +90,33 @@ def distance(
     return float(np.sqrt((offsets**2).sum(1).mean()))
 
 
-def largest_group(apart: NDArray[np.float64], tolerance: float) -> int:
-    """How many structures are within a distance of the one that has most of them about it, itself included.
+def largest_group(unlike: NDArray[np.float64], tolerance: float) -> int:
+    """How many structures are like the one that most are like, itself included.
 
     Args:
-        apart: (n, n) distances, Å.
+        unlike: (n, n), Å.
         tolerance: Å.
     """
-    return int((apart < tolerance).sum(1).max())
+    return int((unlike < tolerance).sum(1).max())
+
+
+def _surroundings(positions: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n_atoms, n_neighbors) sorted distances, Å, one image of each neighbour."""
+    lengths = np.linalg.norm(_nearest(positions[:, None] - positions[None], cell), axis=-1)
+    return np.sort(lengths, axis=1)[:, 1 : 1 + NEIGHBORS]
 
 
 def _match(
-    left: NDArray[np.float64], right: NDArray[np.float64], cell: NDArray[np.float64], numbers: NDArray[np.int64]
+    left: NDArray[np.float64],
+    right: NDArray[np.float64],
+    numbers: NDArray[np.int64],
+    offset: Callable[[NDArray[np.float64]], NDArray[np.float64]] = np.asarray,
 ) -> NDArray[np.int64]:
-    """(n_atoms,) which atom of ``right`` goes with each of ``left``: the least sum of squares, elements kept apart."""
+    """(n_atoms,) which row of ``right`` goes with each of ``left``: the least sum of squares, elements kept apart."""
     order = np.empty(len(numbers), dtype=np.int64)
     for number in np.unique(numbers):
         mine = np.flatnonzero(numbers == number)
-        squares = (_nearest(left[mine, None] - right[None, mine], cell) ** 2).sum(-1)
+        squares = (offset(left[mine, None] - right[None, mine]) ** 2).sum(-1)
         rows, columns = linear_sum_assignment(squares)
         order[mine[rows]] = mine[columns]
     return order
