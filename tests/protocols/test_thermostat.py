@@ -204,7 +204,7 @@ def test_equipartition_is_the_high_band_less_the_low_one(harmonic):
 
 
 def test_mts_is_conservative_under_baths(crystal):
-    settings = dataclasses.replace(SETTINGS, baths=BATHS[::2], time_step=1.0, replicas=16, duration=0.32)
+    settings = dataclasses.replace(SETTINGS, baths=BATHS[::2], time_step=1.0, replicas=8, duration=0.32)
     mts = findings(measure(toy(crystal, "two-headed", CURL), Scheme("mts", 4), crystal, settings, silent))
     direct = findings(measure(toy(crystal, "two-headed", CURL), Scheme("direct"), crystal, settings, silent))
     for bath in ("langevin_100", "svr_10"):
@@ -256,7 +256,9 @@ def fragile(crystal, limit):
 
 
 def test_explosions_are_recorded_and_left_out(crystal):
-    settings = dataclasses.replace(SETTINGS, replicas=8, settling_time=0.0, equilibration_time=0.0)
+    settings = dataclasses.replace(
+        SETTINGS, baths=BATHS[::2], replicas=8, duration=0.32, settling_time=0.0, equilibration_time=0.0
+    )
     data = measure(fragile(crystal, 0.3), Scheme("gradient"), crystal, settings, silent)
     lost = np.isfinite(data.explosion_time.values)
     assert 0 < lost[0].sum() < 8
