@@ -26,10 +26,13 @@ def cite(name: str, as_json: bool) -> None:
 
     what = find_any(name)
     known = package_entries()
+    # a model may have the fast force of another
+    parts = [part for part in (what, getattr(what, "fast", None)) if part is not None]
     # a system is cited in words
-    own = getattr(what, "bibtex", "") or getattr(what, "citation", "")
-    keys = (*LOADER_PACKAGES.get(getattr(what, "loader", ""), ()), *PACKAGES)
-    entries = [entry for entry in (own.strip(), *(known[key] for key in keys)) if entry]
+    own = [getattr(part, "bibtex", "") or getattr(part, "citation", "") for part in parts]
+    loaders = [key for part in parts for key in LOADER_PACKAGES.get(getattr(part, "loader", ""), ())]
+    packages = [known[key] for key in dict.fromkeys((*loaders, *PACKAGES))]
+    entries = [entry.strip() for entry in (*own, *packages) if entry.strip()]
     if as_json:
         import json
 

@@ -24,6 +24,8 @@ _PASSPORT: Final = (
     "loader",
     "scheme",
     "stride",
+    "fast",
+    "systems",
     "role",
     "dtype",
     "twin",

@@ -59,6 +59,12 @@ def test_citations(tmp_path):
     assert find_system("si-64").citation in said("cite", "si-64")
 
 
+def test_a_fast_model_is_cited_too():
+    cited = said("cite", "si-mace-mts-sw")
+    assert find_model("si-sw").bibtex.strip() in cited
+    assert find_model("si-mace-mts-sw").bibtex.strip() in cited
+
+
 def test_ase_factory_in_the_working_folder(monkeypatch, tmp_path):
     (tmp_path / "show_springs.py").write_text("def make(): ...\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)

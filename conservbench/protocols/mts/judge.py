@@ -92,10 +92,11 @@ def verdict_of(data: xr.Dataset, stride: int) -> tuple[Verdict, str]:
             ("g(r)", rdf_of(data, stride), data.attrs["rdf_limit"]),
         ]
     verdicts = {name: _against(finding.interval, limit) for name, finding, limit in checks}
-    for verdict in ("outside", "unclear"):
-        guilty = [name for name, found in verdicts.items() if found == verdict]
+    found: Verdict
+    for found in ("outside", "unclear"):
+        guilty = [name for name, verdict in verdicts.items() if verdict == found]
         if guilty:
-            return verdict, f"{', '.join(guilty)} {verdict}"
+            return found, f"{', '.join(guilty)} {found}"
     return "inside", ""
 
 
@@ -131,7 +132,8 @@ def _savings(largest: Finding, data: xr.Dataset) -> list[Finding]:
     found = [Finding("cost_ratio", BARE, ratio)]
     stride = 0 if largest.interval is None else int(largest.interval.value)
     if not stride:
-        reason = largest.reason if largest.interval is None else f"no stride is surely inside: {largest.reason}"
+        first, _, _ = largest.reason.partition(";")
+        reason = first if largest.interval is None else f"no stride is surely inside: {first}"
         missing = [Finding(name, BARE, None, Outcome.UNSUPPORTED, reason) for name in ("speedup", "speedup_theory")]
         return [*missing, *found]
     theory = ratio.map(lambda cost: speedup_in_theory(cost, stride))
