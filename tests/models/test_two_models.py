@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from conservbench.cards import find_model, read_model
-from conservbench.models.base import Prediction, UnsupportedError
+from conservbench.models.base import Model, Prediction, UnsupportedError
 from conservbench.models.load import load_model
 from conservbench.models.toy import Field, ToyModel
 from conservbench.models.two_models import TwoModels
@@ -43,6 +43,7 @@ class Counting:
 def test_each_channel_is_that_of_its_model(system, state):
     slow, fast = toy(system, "harmonic"), load_model(find_model("si-sw"), system)
     both = TwoModels(slow, fast, "gradient")
+    assert isinstance(both, Model)
     said = both.evaluate(state, forces=("direct", "gradient"), stress=True)
     expected = slow.evaluate(state, forces=("gradient",), stress=True)
     assert both.channels == ("gradient", "direct")

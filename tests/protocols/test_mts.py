@@ -200,8 +200,8 @@ def test_the_work_is_reported(crystal):
     assert seen == sorted(seen)
     assert seen[0] >= 0
     assert seen[-1] == 1.0
-    # equilibration, each stride, baths, cost
-    assert len(seen) == 1 + len(SETTINGS.strides) + 1 + 1
+    # within each stride too
+    assert len(seen) > 10 * len(SETTINGS.strides)
 
 
 # models that cannot

@@ -66,12 +66,12 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
 
     equilibrated = _equilibrate(model, start, system.temperature, settings, healthy)
     report(shares[0])
-    runs = []
+    runs: list[_Run] = []
     for time_step in settings.time_steps:
         for stride in settings.strides:
             engine = integrator(model, Scheme("mts", stride))
-            runs.append(_constant_energy(engine, equilibrated, time_step, settings, observables, healthy))
-            report(shares[len(runs)])
+            part = _within(report, *shares[len(runs) : len(runs) + 2])
+            runs.append(_constant_energy(engine, equilibrated, time_step, settings, observables, healthy, part))
     data = _sweep_dataset(runs, settings)
     baths = _baths(model, scheme, equilibrated, system.temperature, settings, healthy)
     report(shares[-2])
@@ -102,6 +102,10 @@ def _shares(settings: Settings) -> list[float]:
     cost = 1e-3 * (settings.rounds + 1) * settings.strides[-1] * (len(settings.strides) + 3)
     done = np.cumsum([first, *run, bath, cost])
     return list(done / done[-1])
+
+
+def _within(report: Report, begin: float, end: float) -> Report:
+    return lambda fraction: report(begin + (end - begin) * fraction)
 
 
 def _equilibrate(model: Model, start: State, kelvin: float, settings: Settings, healthy: Healthy) -> MDState | None:
@@ -140,6 +144,7 @@ def _constant_energy(
     settings: Settings,
     observables: dict[str, Observe],
     healthy: Healthy,
+    report: Report,
 ) -> _Run:
     """NVE at one stride: a stretch without a record, in which it forgets where the bath left off, and the record."""
     outer = time_step * engine.stride
@@ -153,6 +158,7 @@ def _constant_energy(
         interval=interval,
         observe=observables,
         healthy=healthy,
+        report=report,
     )
     return _Run(recording, 1e-3 * interval * outer)
 
