@@ -203,3 +203,12 @@ def test_correlated_samples_count_for_fewer():
     assert inefficiency(series / 1.67 + swing) > 0.5 * 9.0 / 1.5
     # a replica that stays where it is never forgets
     assert inefficiency(np.broadcast_to(random.normal(size=(64, 1)), (64, 1024))) == pytest.approx(256)
+
+
+def test_a_molecule_has_neither_structure_nor_diffusion():
+    data = synthetic().drop_vars("rdf")
+    assert found(data)["diffusion_svr_20"].outcome is Outcome.UNSUPPORTED
+    assert found(data)["diffusion_ratio_svr_20"].reason == "only periodic systems have room to diffuse"
+    compared = {each.metric: each for each in compare(data, data)}
+    assert compared["rdf_distance_svr_20"].reason == "only periodic systems have a g(r)"
+    assert compared["vdos_distance_svr_20"].interval is not None

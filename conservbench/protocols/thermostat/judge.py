@@ -146,10 +146,12 @@ def _of_bath(data: xr.Dataset, bath: str) -> list[Finding]:
         findings.append(_none("equipartition", bath, Outcome.UNSUPPORTED, str(data.attrs["modes"])))
     findings.append(found("kinetic_distribution", lambda: _kinetic_distribution(sound, data.attrs)))
     gentle = _gentlest(data)
-    if data.attrs["is_crystal"] == "true":
+    if data.attrs["is_crystal"] == "true" or "rdf" not in data:
         metrics = ("diffusion",) if bath == gentle else ("diffusion", "diffusion_ratio")
-        solid = "atoms of a crystal stay at their sites"
-        return [*findings, *(_none(metric, bath, Outcome.UNSUPPORTED, solid) for metric in metrics)]
+        reason = (
+            "atoms of a crystal stay at their sites" if "rdf" in data else "only periodic systems have room to diffuse"
+        )
+        return [*findings, *(_none(metric, bath, Outcome.UNSUPPORTED, reason) for metric in metrics)]
     findings.append(found("diffusion", lambda: mean_interval(_diffusion(sound))))
     if bath == gentle:
         return findings
