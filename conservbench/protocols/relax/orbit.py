@@ -1,9 +1,9 @@
 """Closed orbits: relaxations that keep moving, come back to where they were, and get no nearer to rest. No torch.
 
 A force that is no gradient can do work round a loop, so that an optimiser that trusts forces alone may go round it for
-ever; L-BFGS without a line search may do so even under a gradient, where its steps overshoot. What tells an orbit from a
-slow descent is that it recurs; from a rattling at the noise of the forces, which goes nowhere either, that it does so on
-a smooth way.
+ever; L-BFGS without a line search may do so even under a gradient, where its steps overshoot. What tells an orbit from
+a slow descent is that it recurs; from a rattling at the noise of the forces, which goes nowhere either, that it does so
+on a smooth way.
 """
 
 from __future__ import annotations
