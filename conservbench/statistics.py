@@ -228,7 +228,7 @@ def limit_interval(x: ArrayLike, y: ArrayLike, power: float) -> Interval:
 
 
 def fraction_interval(hits: int, n: int) -> Interval:
-    """Fraction of independent trials that hit, with the exact interval of Clopper and Pearson (Biometrika 26, 404, 1934).
+    """Fraction of independent trials that hit, with its exact interval (Clopper and Pearson, Biometrika 26, 404, 1934).
 
     Args:
         hits: trials that hit.

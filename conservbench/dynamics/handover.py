@@ -91,13 +91,11 @@ def relax_with_handover(
     for index, member in enumerate(members):
         ending[member] = second.ending[index]
         finals[member] = select(second.final, [index])
+    # the fast force may have no energy, as where it is another model's
+    fast_energy = np.full_like(first.fmax, np.nan) if first.energy is None else first.energy
     whole = Relaxation(
         fmax=_joined(first.fmax, second.fmax, first.steps, members, steps),
-        energy=(
-            None
-            if first.energy is None or second.energy is None
-            else _joined(first.energy, second.energy, first.steps, members, steps)
-        ),
+        energy=None if second.energy is None else _joined(fast_energy, second.energy, first.steps, members, steps),
         ending=tuple(ending),
         steps=steps,
         final=concatenate(finals),

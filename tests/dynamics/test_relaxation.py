@@ -317,6 +317,19 @@ def test_a_handover_finishes_with_the_other_force(crystal):
         assert np.isnan(run.whole.fmax[system, run.whole.steps[system] + 1 :]).all()
 
 
+def test_a_fast_force_without_an_energy_leaves_that_of_the_slow_one(crystal):
+    sites, frames = crystal
+    model = ToyModel(Field("harmonic", 8.0), sites)
+    slow = force_of(model, "gradient")
+    fast, finish = FixedCell(lambda state: (slow(state)[0], None)), FixedCell(slow)
+    arguments = {"handover_fmax": 0.1, "patience": 20, "fmax": 1e-6, "max_steps": 50, "window": 10}
+    run = relax_with_handover(from_atoms(frames), fast, finish, OPTIMIZERS["fire"], **arguments)
+    for system, at in enumerate(run.at):
+        assert at > 0
+        assert np.isnan(run.whole.energy[system, :at]).all()
+        assert np.isfinite(run.whole.energy[system, at : run.whole.steps[system] + 1]).all()
+
+
 def test_a_system_that_explodes_in_the_fast_leg_is_not_handed_over(crystal):
     sites, frames = crystal
     model = ToyModel(Field("harmonic", 8.0), sites)
