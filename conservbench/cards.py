@@ -47,7 +47,7 @@ class ModelCard:
         scheme: keys ``scheme`` and ``stride`` of the card.
         fast: under scheme ``mts``, the model whose force is the fast one; the model's own direct force if there is
             none. In the card it is a name, or a path relative to the card.
-        systems: the systems the model is made for, and is run on alone; empty for any.
+        systems: the systems the model is made for, and is run on in place of those of a protocol; empty for any.
         role: ``control`` marks a row whose answer is known beforehand.
         checkpoint: absolute path; in the card it is relative to the card.
         sha256: checksum of the checkpoint.

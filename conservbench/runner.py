@@ -136,8 +136,8 @@ def plan(
 ) -> list[Cell]:
     """Cells of the names asked for; an empty list asks for all.
 
-    A protocol takes the models of its card's ``schemes``; a model whose card names ``systems`` goes to these alone,
-    whether the systems are asked for or are those of the protocol. What is asked for by name and gets no cell is an
+    A protocol takes the models of its card's ``schemes``. A model whose card names ``systems`` goes to these in place
+    of those of the protocol, or to those of them that are asked for. What is asked for by name and gets no cell is an
     error; of what is not, such pairs are left out.
 
     What is wrong with names, cards, settings or checkpoints comes out here, before anything runs. The ``[options]`` of
@@ -146,7 +146,7 @@ def plan(
     Args:
         models: names, paths of cards, or ``ase:package.module:factory``.
         protocols: names or paths of cards.
-        systems: names; none asks for the systems that each protocol lists.
+        systems: names; none asks for the systems that each protocol, or the model, lists.
         tier: ``smoke``, ``quick`` or ``standard``.
 
     Raises:
@@ -168,14 +168,15 @@ def plan(
                 find_system(name)
             except ValueError as error:
                 raise CardError(f"{model.path}: systems: {error}") from error
-    asked = {card.name: tuple(dict.fromkeys(systems or card.systems)) for card in protocol_cards}
-    versions = {name: find_system(name).version for names in asked.values() for name in names}
+    of_models = [name for model in model_cards for name in model.systems]
+    places = {card.name: tuple(dict.fromkeys(systems or [*card.systems, *of_models])) for card in protocol_cards}
+    versions = {name: find_system(name).version for names in places.values() for name in names}
     cells = [
         Cell(model, protocol, system, versions[system], tier)
         for protocol in protocol_cards
-        for system in asked[protocol.name]
+        for system in places[protocol.name]
         for model in model_cards
-        if model.scheme.kind in protocol.schemes and system in (model.systems or asked[protocol.name])
+        if model.scheme.kind in protocol.schemes and system in (model.systems or systems or protocol.systems)
     ]
     _refuse_doubles(cells)
     _refuse_idlers(cells, model_cards if models else [], protocol_cards if protocols else [], systems)

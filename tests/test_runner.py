@@ -138,11 +138,17 @@ def test_schemes_of_a_protocol_leave_models_out(cards):
     }
 
 
-def test_systems_of_a_model_are_the_only_ones_it_goes_to(cards):
+def test_systems_of_a_model_stand_in_for_those_of_the_protocol(cards):
     bound = cards("bound", systems=["si-64"])
+    apart = cards("apart", systems=["sic-64"])
     both = cards("both", "protocols", systems=["si-64", "si-liquid-64"])
     assert pairs(plan([bound, "ticks-fine"], [both])) == {
         ("bound", "both", "si-64"),
+        ("ticks-fine", "both", "si-64"),
+        ("ticks-fine", "both", "si-liquid-64"),
+    }
+    assert pairs(plan([apart, "ticks-fine"], [both])) == {
+        ("apart", "both", "sic-64"),
         ("ticks-fine", "both", "si-64"),
         ("ticks-fine", "both", "si-liquid-64"),
     }

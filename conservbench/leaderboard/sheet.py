@@ -69,7 +69,7 @@ class Sheet:
         question: what the protocol finds out.
         headings: label and unit of each column after the model.
         systems: system to its rows.
-        notes: system to what a reader must know of its rows, one line each.
+        notes: system to what a reader must know of its rows, one line for what is the same of several.
     """
 
     protocol: str
@@ -117,18 +117,29 @@ def _sheet(cells: Sequence[ScoredCell]) -> Sheet:
     card = cells[0].protocol
     columns = _columns(cells)
     rows: dict[str, list[Row]] = {}
-    notes: dict[str, list[str]] = {}
+    # system to note to the models it is about
+    notes: dict[str, dict[str, list[str]]] = {}
     for cell in cells:
         rows.setdefault(cell.system, []).append(_row(cell, columns))
-        notes.setdefault(cell.system, []).extend(_notes(cell, columns))
+        about = notes.setdefault(cell.system, {})
+        for note in _notes(cell, columns):
+            about.setdefault(note, []).append(cell.model["name"])
     return Sheet(
         protocol=card["name"],
         title=plain(f"{card.get('title') or card['name']}: version {card['version']}, {cell.tier} tier"),
         question=plain(card.get("question", "")),
         headings=(*(label_of(metric) for metric in columns), "gates"),
         systems={system: tuple(each) for system, each in rows.items()},
-        notes={system: tuple(each) for system, each in notes.items()},
+        notes={
+            system: tuple(plain(f"{_named(models, rows[system])}: {note}") for note, models in each.items())
+            for system, each in notes.items()
+        },
     )
+
+
+def _named(models: Sequence[str], rows: Sequence[Row]) -> str:
+    """The models a note is about."""
+    return "all" if 1 < len(models) == len(rows) else ", ".join(models)
 
 
 def _columns(cells: Sequence[ScoredCell]) -> tuple[Metric, ...]:
@@ -140,8 +151,16 @@ def _columns(cells: Sequence[ScoredCell]) -> tuple[Metric, ...]:
 
 def _row(cell: ScoredCell, columns: Sequence[Metric]) -> Row:
     scores = {score.metric: score for score in cell.scores}
-    entries = [Entry(value_of(scores[metric.key], metric), scores[metric.key].gate) for metric in columns]
+    entries = [
+        Entry(_asked_in_vain(scores[metric.key], cell) or value_of(scores[metric.key], metric), scores[metric.key].gate)
+        for metric in columns
+    ]
     return Row(plain(cell.model["name"]), cell.is_control, (*entries, _tally(cell)))
+
+
+def _asked_in_vain(score: Score, cell: ScoredCell) -> str:
+    """A dash where a metric has no meaning for a cell that was measured, such as species where there is one."""
+    return "–" if score.outcome is Outcome.UNSUPPORTED and cell.outcome is not Outcome.UNSUPPORTED else ""
 
 
 def _tally(cell: ScoredCell) -> Entry:
@@ -169,4 +188,4 @@ def _notes(cell: ScoredCell, columns: Sequence[Metric]) -> list[str]:
         for (outcome, reason), labels in whys.items()
     ]
     gates = [f"{MARKS['fail']} {'; '.join(failed)}"] if failed else []
-    return [plain(f"{cell.model['name']}: {note}") for note in (*reasons, *gates)]
+    return [*reasons, *gates]

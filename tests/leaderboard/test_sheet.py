@@ -1,5 +1,7 @@
 """Sheets: which rows share a table, and what is said below it."""
 
+from dataclasses import replace
+
 import pytest
 
 from conservbench.leaderboard.sheet import limits_of, plain, sheets
@@ -62,3 +64,18 @@ def test_limits_in_words(make_cell):
 
 def test_plain_text_has_nothing_a_terminal_acts_on():
     assert plain("a\x1b[31m b\r\n\tc\u202e d") == "a [31m b c d"
+
+
+def test_a_note_on_several_rows_is_one_line(make_cell):
+    cells = [make_cell(name, None, outcome=Outcome.NOT_CONVERGED, reason="2 of 2") for name in ("a", "b", "c")]
+    (sheet,) = sheets(cells)
+    assert sheet.notes["si-64"] == ("all: not converged: 2 of 2",)
+    (sheet,) = sheets([*cells[:2], make_cell("d", (0.0, 0.1))])
+    assert sheet.notes["si-64"][0] == "a, b: not converged: 2 of 2"
+
+
+def test_a_metric_without_meaning_for_a_measured_cell_is_a_dash(make_cell):
+    cell = make_cell(drift=None, outcome=Outcome.UNSUPPORTED, reason="one species")
+    (sheet,) = sheets([replace(cell, outcome=Outcome.COMPLETED)])
+    assert sheet.systems["si-64"][0].entries[0].marked == "–"
+    assert sheet.notes["si-64"] == ("net: unsupported: one species",)
