@@ -12,6 +12,9 @@ PACKAGES = ("torch", "ase", "vesin", "numpy", "xarray")
 LOADER_PACKAGES = {"mace": ("mace", "e3nn")}
 """Further ones, by the loader of a model."""
 
+PROTOCOL_PACKAGES = {"thermostat": ("physical_validation",)}
+"""Further ones, by the plugin of a protocol."""
+
 
 @click.command()
 @click.argument("name")
@@ -31,7 +34,8 @@ def cite(name: str, as_json: bool) -> None:
     # a system is cited in words
     own = [getattr(part, "bibtex", "") or getattr(part, "citation", "") for part in parts]
     loaders = [key for part in parts for key in LOADER_PACKAGES.get(getattr(part, "loader", ""), ())]
-    packages = [known[key] for key in dict.fromkeys((*loaders, *PACKAGES))]
+    judging = PROTOCOL_PACKAGES.get(getattr(what, "plugin", ""), ())
+    packages = [known[key] for key in dict.fromkeys((*loaders, *judging, *PACKAGES))]
     entries = [entry.strip() for entry in (*own, *packages) if entry.strip()]
     if as_json:
         import json
