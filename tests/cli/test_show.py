@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from conservbench.cards import find_model, find_protocol
 from conservbench.cli import main
-from conservbench.cli.cite import LOADER_PACKAGES, PACKAGES, package_entries
+from conservbench.cli.cite import LOADER_PACKAGES, PACKAGES, PROTOCOL_PACKAGES, package_entries
 from conservbench.systems import find_system
 
 PLUGIN = Path(__file__).parent.parent / "plugin"
@@ -76,7 +76,8 @@ def test_ase_factory_in_the_working_folder(monkeypatch, tmp_path):
 
 def test_package_entries_are_whole():
     entries = package_entries()
-    assert {*PACKAGES, *(key for keys in LOADER_PACKAGES.values() for key in keys)} == set(entries)
+    further = [*LOADER_PACKAGES.values(), *PROTOCOL_PACKAGES.values()]
+    assert {*PACKAGES, *(key for keys in further for key in keys)} == set(entries)
     for entry in entries.values():
         assert entry.count("{") == entry.count("}")
         assert "title" in entry
