@@ -24,7 +24,7 @@ from conservbench.scheme import Scheme
 from conservbench.state import from_atoms
 from conservbench.statistics import Interval
 from conservbench.systems import System, find_system
-from conservbench.units import FEMTOSECOND, PICOSECOND
+from conservbench.units import BOLTZMANN, FEMTOSECOND, PICOSECOND
 
 STIFFNESS, CURL, KELVIN = 8.0, 0.4, 500.0
 SWIRL = Field("swirl", STIFFNESS, CURL)
@@ -178,6 +178,9 @@ def test_species_are_as_hot_as_on_paper():
     paper = langevin_temperatures(field, carbide.sites.numbers, carbide.sites.get_masses(), 600.0, 100 * FEMTOSECOND)
     for symbol, number in (("C", 6), ("Si", 14)):
         assert near(found[f"temperature_error_langevin_100_{symbol}"].interval, paper[number] - 600.0)
+    farthest = found["species_error_langevin_100"]
+    assert farthest.reason == "of C"
+    assert farthest.interval == found["temperature_error_langevin_100_C"].interval
     split = found["species_split_langevin_100"].interval
     assert near(split, paper[6] - paper[14])
     assert split.low > 0
@@ -224,6 +227,82 @@ def test_the_same_dynamics_is_no_distance_from_its_twin(crystal, harmonic):
         assert near(same[metric], 0.0)
         assert unlike[metric].low > same[metric].high
     assert near(same["rdf_peak_shift_langevin_100"], 0.0)
+
+
+TWICE = dataclasses.replace(
+    SETTINGS,
+    baths=(LANGEVIN[0], Bath("svr", 10.0)),
+    ensemble_baths=("langevin_100", "svr_10"),
+    second_temperature=1.25,
+    settling_time=0.4,
+    replicas=16,
+)
+
+
+def test_energies_at_two_temperatures_are_those_of_one_ensemble(crystal):
+    data = measure(toy(crystal, "harmonic"), Scheme("gradient"), crystal, TWICE, silent)
+    assert dict(data.second_potential_energy.sizes) == {"ensemble_bath": 2, "replica": 16, "time": 41}
+    assert data.attrs["second_temperature"] == 1.25 * KELVIN
+    found = findings(data)
+    for bath in TWICE.ensemble_baths:
+        # sqrt(2 / 21) of scatter a sample, 130 that are independent; four sigma: false alarm 1e-4
+        energy = 8 * data.second_potential_energy.sel(ensemble_bath=bath).mean() / (10.5 * BOLTZMANN)
+        assert float(energy) == pytest.approx(1.25 * KELVIN, rel=4 * np.sqrt(2 / 21 / 130))
+        deviation = found[f"ensemble_{bath}"]
+        # false alarm 0.3 % each
+        assert deviation.interval.value < 3.0
+        assert deviation.interval.low == deviation.interval.high == deviation.interval.value
+        assert deviation.outcome is Outcome.COMPLETED
+    # what is measured at the temperature itself is none the wiser
+    once = dataclasses.replace(TWICE, second_temperature=0.0, replicas=4, duration=0.064, longest_lag=0.032)
+    again = dataclasses.replace(once, second_temperature=1.25)
+    one, other = (
+        measure(toy(crystal, "harmonic"), Scheme("gradient"), crystal, each, silent) for each in (once, again)
+    )
+    second = ["second_potential_energy", "second_explosion_time"]
+    assert set(other.data_vars) - set(one.data_vars) == set(second)
+    del other.attrs["second_temperature"]
+    assert one.identical(other.drop_vars(second))
+    unmeasured = findings(one)["ensemble_svr_10"]
+    assert (unmeasured.outcome, unmeasured.reason) == (
+        Outcome.UNSUPPORTED,
+        "this tier has no runs at a second temperature",
+    )
+    assert "ensemble_langevin_10" not in findings(one)
+
+
+def test_a_model_without_an_energy_has_no_second_temperature(crystal):
+    model = Wrapped(ToyModel(SWIRL, crystal.sites), lambda state, prediction: Prediction(None, prediction.forces))
+    brief = dataclasses.replace(TWICE, replicas=2, duration=0.064, longest_lag=0.032, settling_time=0.0)
+    seen = []
+    data = measure(model, Scheme("direct"), crystal, brief, seen.append)
+    assert "second_potential_energy" not in data
+    assert "second_temperature" not in data.attrs
+    assert seen[-1] == pytest.approx(1.0)
+    deviation = findings(data)["ensemble_svr_10"]
+    assert (deviation.interval, deviation.outcome) == (None, Outcome.UNSUPPORTED)
+    assert deviation.reason == "the model has no energy"
+
+
+def test_explosions_at_the_second_temperature_are_told(crystal):
+    """Twice as hot, some leave the well that the replicas at the temperature itself stay in."""
+    settings = dataclasses.replace(
+        TWICE, replicas=4, duration=0.16, longest_lag=0.032, equilibration_time=0.0, settling_time=0.0
+    )
+    settings = dataclasses.replace(
+        settings, second_temperature=4.0, baths=settings.baths[1:], ensemble_baths=("svr_10",)
+    )
+    seen = []
+    data = measure(fragile(crystal, 0.45), Scheme("gradient"), crystal, settings, seen.append)
+    assert seen[-1] == pytest.approx(1.0)
+    assert data.explosion_time.isnull().all()
+    lost = int(data.second_explosion_time.notnull().sum())
+    assert lost > 0
+    assert data.attrs["outcome"] == "exploded"
+    assert data.attrs["outcome_reason"] == f"{lost} of 4 replicas exploded under svr 10 at 2000 K"
+    found = findings(data)
+    assert found["temperature_error_svr_10"].outcome is Outcome.COMPLETED
+    assert found["ensemble_svr_10"].outcome in (Outcome.EXPLODED, Outcome.UNSUPPORTED)
 
 
 class Wrapped:
@@ -351,6 +430,10 @@ def test_progress_goes_from_zero_to_one(crystal):
         ({"longest_lag": 0.01}, "longest_lag is 0.01"),
         ({"rdf_width": 7.0}, "rdf_width 7.0 Å is above rdf_range 3.0 Å"),
         ({"settling_time": -1.0}, "settling_time is -1.0; expected 0 or more"),
+        ({"second_temperature": np.inf}, "second_temperature is inf; expected 0 or more"),
+        ({"second_temperature": 1.0}, "second_temperature is 1; expected another temperature"),
+        ({"ensemble_baths": ("svr_20",)}, r"ensemble_baths are \['svr_20'\]; expected some of \['langevin_100',"),
+        ({"ensemble_baths": ("svr_10", "svr_10")}, "ensemble_baths are"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(change, message):
@@ -392,4 +475,6 @@ def test_card_names_the_metrics_that_are_judged(crystal):
     assert sum(metric.headline for metric in card.metrics.values()) == 6
     assert all(any(key.startswith(metric) for metric in UNITS) for key in declared)
     for tier in ("smoke", "quick", "standard"):
-        assert build(Settings, card.settings(tier), tier).baths == settings.baths
+        each = build(Settings, card.settings(tier), tier)
+        assert (each.baths, each.ensemble_baths) == (settings.baths, ("langevin_100", "svr_10"))
+        assert (each.second_temperature > 0) == (tier == "standard")

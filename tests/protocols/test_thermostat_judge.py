@@ -146,6 +146,102 @@ def test_kinetic_energies_are_tested_against_their_gamma_distribution():
     assert found(narrow)["kinetic_distribution_svr_20"].interval.value < 1e-3
 
 
+def at_two_temperatures(hot=1.1, *, cold=1.0, width=1.0, n_dof=N_DOF, seed=0, n=250):
+    """Harmonic potential energies of 4 replicas at 300 and 330 K, drawn at ``cold`` and ``hot`` times 300 K."""
+    random = np.random.default_rng(seed)
+
+    def drawn(factor):
+        energies = random.gamma(n_dof / 2, factor * BOLTZMANN * TARGET, (4, n)) - 400.0
+        return (energies.mean() + width * (energies - energies.mean())) / N_ATOMS
+
+    data = synthetic().isel(time=np.arange(n) % 201).assign_coords(time=0.02 * np.arange(n))
+    series = ("replica", "time")
+    first = xr.DataArray(drawn(cold), dims=series).expand_dims(bath=data.bath)
+    data = data.assign(
+        potential_energy=first,
+        second_potential_energy=xr.DataArray(drawn(hot), dims=series).expand_dims(ensemble_bath=["svr_20"]),
+        second_explosion_time=(("ensemble_bath", "replica"), np.full((1, 4), np.nan)),
+    )
+    return data.assign_attrs(second_temperature=1.1 * TARGET)
+
+
+def deviation(data):
+    return found(data)["ensemble_svr_20"]
+
+
+def test_energies_at_two_temperatures_of_one_ensemble_differ_by_the_boltzmann_factor():
+    """The deviation is the size of a standard normal number."""
+    values = np.array([deviation(at_two_temperatures(seed=seed)).interval.value for seed in range(12)])
+    # false alarm 0.3 % each
+    assert (values < 3.0).all()
+    # chi squared of 12: false alarm 2e-3
+    assert 0.18 < (values**2).mean() < 2.7
+    assert (values >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        # one temperature of the two is 10 % off
+        {"cold": 0.9},
+        {"cold": 1.1},
+        {"hot": 0.99},
+        {"hot": 1.21},
+        # both are 30 % too high
+        {"cold": 1.3, "hot": 1.43},
+        # the right means, and the narrow distributions of a bath that forces the energy to them, or wide ones
+        {"width": 0.5},
+        {"width": 0.7},
+        {"width": 1.5},
+    ],
+)
+def test_energies_of_another_ensemble_are_found_out(wrong):
+    """500 samples at each temperature: on average 4 to 15 standard errors off."""
+    found_out = deviation(at_two_temperatures(**wrong))
+    assert found_out.interval.value > 3.0
+    assert found_out.outcome is Outcome.COMPLETED
+
+
+def test_deviations_are_the_same_again_and_leave_the_random_numbers_alone():
+    data = at_two_temperatures()
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    assert deviation(data) == deviation(data)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    # the zero of energy does not matter
+    shifted = data.assign({name: data[name] + 1000.0 for name in ("potential_energy", "second_potential_energy")})
+    assert deviation(shifted).interval.value == pytest.approx(deviation(data).interval.value, abs=1e-4)
+
+
+def test_two_temperatures_that_cannot_be_compared():
+    few = deviation(at_two_temperatures(n=10))
+    assert few.outcome is Outcome.UNSUPPORTED
+    assert few.reason.endswith("decorrelated samples of the potential energy, 50 are needed")
+    apart = deviation(at_two_temperatures(width=0.01))
+    assert apart.outcome is Outcome.UNSUPPORTED
+    assert apart.reason == "energies at the two temperatures do not overlap: too narrow, or of two phases"
+    lost = at_two_temperatures()
+    lost["second_explosion_time"][0, 1] = 1.0
+    lost["second_potential_energy"][0, 1] = np.nan
+    partial = deviation(lost)
+    assert (partial.outcome, partial.reason) == (Outcome.EXPLODED, "1 of 4 replicas exploded and are left out")
+    assert np.isfinite(partial.interval.value)
+    lost["second_explosion_time"][:] = 0.0
+    assert deviation(lost).reason == "4 of 4 replicas exploded"
+    assert deviation(at_two_temperatures().drop_vars("potential_energy")).reason == "the model has no energy"
+
+
+def test_the_species_farthest_off_is_named():
+    judged = found(synthetic())
+    farthest = judged["species_error_svr_20"]
+    assert farthest.interval == judged["temperature_error_svr_20_O"].interval
+    assert farthest.reason == "of O"
+    lost = synthetic()
+    lost["explosion_time"][0, 1] = 1.0
+    assert found(lost)["species_error_langevin_1000"].reason == "of O; 1 of 4 replicas exploded and are left out"
+    lost["explosion_time"][0] = 1.0
+    assert found(lost)["species_error_langevin_1000"].reason == "4 of 4 replicas exploded"
+
+
 def test_too_few_kinetic_energies_are_no_test():
     judged = found(synthetic().isel(time=slice(0, 4)))
     assert judged["kinetic_distribution_svr_20"].outcome is Outcome.UNSUPPORTED
@@ -153,7 +249,7 @@ def test_too_few_kinetic_energies_are_no_test():
 
 
 def test_testing_is_silent(capfd, recwarn):
-    judge(synthetic())
+    judge(at_two_temperatures())
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
 

@@ -1,4 +1,4 @@
-"""Judge trajectories under heat baths: temperatures, heat, kinetic-energy distribution, structure, diffusion. No torch.
+"""Judge trajectories under heat baths: temperatures, heat, ensemble, structure and diffusion. No torch.
 
 Each replica gives one number to a metric; values and intervals are over replicas. The key of a metric ends with the
 name of its bath. Replicas that exploded give none, and every finding that misses them says so by its outcome and
@@ -12,7 +12,8 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -36,11 +37,13 @@ from conservbench.units import BOLTZMANN, MILLI
 
 UNITS: Final = {
     "temperature_error": "K",
+    "species_error": "K",
     "steady_error": "K",
     "injected_power": "meV/atom/ps",
     "species_split": "K",
     "equipartition": "K",
     "kinetic_distribution": "1",
+    "ensemble": "1",
     "diffusion": "angstrom^2/ps",
     "diffusion_ratio": "1",
     "explosion_time": "ps",
@@ -59,8 +62,14 @@ RISE: Final = 0.02
 SAMPLES: Final = 20
 """Decorrelated kinetic energies that a test of their distribution needs."""
 
+PAIRS: Final = 50
+"""Decorrelated potential energies at each of two temperatures that a test of their ratio needs."""
+
 _RELAXATIONS: Final = {"langevin": 1.0, "svr": 2.0}
 """tau over the time in which the heat of a bath makes up for a temperature error, by its kind."""
+
+_UNITS: Final = (BOLTZMANN, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+"""Of physical_validation, for energies in eV and temperatures in K; it is asked for nothing that has another unit."""
 
 Series = NDArray[np.float64]
 
@@ -145,6 +154,8 @@ def _of_bath(data: xr.Dataset, bath: str) -> list[Finding]:
     else:
         findings.append(_none("equipartition", bath, Outcome.UNSUPPORTED, str(data.attrs["modes"])))
     findings.append(found("kinetic_distribution", lambda: _kinetic_distribution(sound, data.attrs)))
+    if "ensemble_bath" in data.coords and bath in data.ensemble_bath.values:
+        findings.append(_of_ensemble(data, bath, warming))
     gentle = _gentlest(data)
     if data.attrs["is_crystal"] == "true" or "rdf" not in data:
         metrics = ("diffusion",) if bath == gentle else ("diffusion", "diffusion_ratio")
@@ -167,16 +178,22 @@ def _of_bath(data: xr.Dataset, bath: str) -> list[Finding]:
 def _of_species(
     sound: xr.Dataset, bath: str, target: float, found: Callable[[str, Callable[[], Interval]], Finding]
 ) -> list[Finding]:
-    """The error of each species, and the lightest one's temperature less the heaviest one's."""
+    """The error of each species, the largest of them, and the lightest one's temperature less the heaviest one's."""
     if sound.sizes["species"] < 2:
-        return [_none("species_split", bath, Outcome.UNSUPPORTED, "the system has one species")]
+        reason = "the system has one species"
+        return [_none(metric, bath, Outcome.UNSUPPORTED, reason) for metric in ("species_split", "species_error")]
     light, heavy = (str(sound.species.values[index(sound.mass.values)]) for index in (np.argmin, np.argmax))
     findings = [found("species_split", lambda: _between(sound.species_temperature, "species", heavy, light))]
+    errors = []
     for symbol in map(str, sound.species.values):
         means = sound.species_temperature.sel(species=symbol).mean("time") - target
         finding = found("temperature_error", partial(mean_interval, means))
-        findings.append(_renamed(finding, f"{finding.metric}_{symbol}"))
-    return findings
+        errors.append(replace(finding, metric=f"{finding.metric}_{symbol}"))
+    farthest = max(errors, key=lambda each: 0.0 if each.interval is None else abs(each.interval.value))
+    reason = farthest.reason
+    if farthest.interval is not None:
+        reason = "; ".join(filter(None, (f"of {farthest.metric.rpartition('_')[2]}", reason)))
+    return [*findings, *errors, replace(farthest, metric=f"species_error_{bath}", reason=reason)]
 
 
 def _between(temperatures: xr.DataArray, dim: str, low: str, high: str) -> Interval:
@@ -228,12 +245,10 @@ def _kinetic_distribution(sound: xr.Dataset, attributes: dict[str, float]) -> In
     with _silence():
         import physical_validation as pv  # type: ignore[import-untyped, unused-ignore]
 
-        # energies in eV and K: the other units are not asked for
-        units = pv.data.UnitData(BOLTZMANN, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
         n_atoms = int(attributes["n_atoms"])
         p = pv.kinetic_energy.distribution(
             pv.data.SimulationData(
-                units=units,
+                units=pv.data.UnitData(*_UNITS),
                 system=pv.data.SystemData(
                     natoms=n_atoms,
                     nconstraints=0,
@@ -250,6 +265,57 @@ def _kinetic_distribution(sound: xr.Dataset, attributes: dict[str, float]) -> In
             data_is_uncorrelated=True,
         )
     return Interval(float(p), float(p), float(p), len(samples))
+
+
+def _of_ensemble(data: xr.Dataset, bath: str, warming: str) -> Finding:
+    if "potential_energy" not in data:
+        return _none("ensemble", bath, Outcome.UNSUPPORTED, "the model has no energy")
+    if "second_potential_energy" not in data:
+        return _none("ensemble", bath, Outcome.UNSUPPORTED, "this tier has no runs at a second temperature")
+    first, second = data.sel(bath=bath), data.sel(ensemble_bath=bath)
+    lasted = np.isnan(first.explosion_time.values) & np.isnan(second.second_explosion_time.values)
+    energies = [
+        each.values[lasted] * data.attrs["n_atoms"] for each in (first.potential_energy, second.second_potential_energy)
+    ]
+    kelvins = [float(data.attrs[key]) for key in ("target_temperature", "second_temperature")]
+    return _finding("ensemble", bath, lasted, lambda: _ensemble(energies, kelvins), warming)
+
+
+def _ensemble(energies: Sequence[Series], kelvins: Sequence[float]) -> Interval:
+    """By how many standard errors ln P_2(U) / P_1(U) misses the slope 1 / k_B T_1 - 1 / k_B T_2.
+
+    By physical_validation, which fits the slope by maximum likelihood; its error is that of the fit, so that nothing is
+    drawn at random. Shirts, J. Chem. Theory Comput. 9, 909 (2013).
+
+    Args:
+        energies: (n_replicas, n_times) potential energies of the whole system at each temperature, eV.
+        kelvins: the temperatures.
+
+    Raises:
+        ValueError: too few samples are left, or they do not overlap.
+    """
+    samples = [series[:, :: math.ceil(inefficiency(series))].ravel() for series in energies]
+    counts = [len(each) for each in samples]
+    if min(counts) < PAIRS:
+        raise ValueError(f"{min(counts)} decorrelated samples of the potential energy, {PAIRS} are needed")
+    lowest = min(each.min() for each in samples)
+    with _silence():
+        import physical_validation as pv
+
+        runs = [
+            pv.data.SimulationData(
+                units=pv.data.UnitData(*_UNITS),
+                ensemble=pv.data.EnsembleData("NVT", natoms=1, volume=1.0, temperature=kelvin),
+                # the slope does not depend on the zero of energy, the conditioning of the fit does
+                observables=pv.data.ObservableData(potential_energy=each - lowest),
+            )
+            for each, kelvin in zip(samples, kelvins, strict=True)
+        ]
+        try:
+            deviation = float(pv.ensemble.check(*runs, verbosity=0, data_is_uncorrelated=True)[0])
+        except pv.util.error.InputError:
+            raise ValueError("energies at the two temperatures do not overlap: too narrow, or of two phases") from None
+    return Interval(deviation, deviation, deviation, sum(counts))
 
 
 @contextlib.contextmanager
@@ -323,10 +389,6 @@ def _finding(
 
 def _none(metric: str, bath: str, outcome: Outcome, reason: str) -> Finding:
     return Finding(f"{metric}_{bath}", UNITS[metric], None, outcome, reason)
-
-
-def _renamed(finding: Finding, metric: str) -> Finding:
-    return Finding(metric, finding.unit, finding.interval, finding.outcome, finding.reason)
 
 
 def _explosion_time(data: xr.Dataset) -> Finding:

@@ -33,7 +33,7 @@ from conservbench.observables.temperature import (
 from conservbench.observables.vdos import velocity_autocorrelation
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Report
-from conservbench.protocols.thermostat.settings import Settings, whole_steps
+from conservbench.protocols.thermostat.settings import Bath, Settings, whole_steps
 from conservbench.scheme import Scheme
 from conservbench.state import State, from_atoms
 from conservbench.units import BOLTZMANN, FEMTOSECOND
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 BANDS = ("low", "middle", "high")
 """Thirds of the normal modes, by frequency."""
+
+_Run = Recording[MDState]
 
 _LINDEMANN = 0.2
 """Root mean square displacement of a crystal in units of its nearest-neighbour distance, which melts at about 0.1."""
@@ -57,7 +59,9 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         ``band_temperature`` and the coordinate ``frequency`` for crystals, ``rdf`` for periodic systems. Series are NaN
         once a replica has exploded, and ``rdf``, ``velocity_autocorrelation`` and ``mean_squared_displacement``, which
         are means over the record, are NaN for it altogether. ``explosion_time`` (bath, replica) in ps is NaN for a
-        replica that lasted and 0 for one that was lost before the record.
+        replica that lasted and 0 for one that was lost before the record. Where there is a second temperature,
+        ``second_potential_energy`` and ``second_explosion_time`` are those of the runs at it, from the same starts,
+        with a dimension ensemble_bath in place of bath; its attribute ``second_temperature`` is in K.
 
     Raises:
         UnsupportedError: the model lacks a channel or an element, or the stride does not fit the sampling.
@@ -80,7 +84,9 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
 
     noise = Noise(settings.seed)
     strong = thermostat("langevin", system.temperature, settings.equilibration_tau * FEMTOSECOND, noise)
-    stretches = [settings.equilibration_time, *(settings.settling_time + settings.duration for _ in settings.baths)]
+    repeated = settings.ensemble_baths if settings.second_temperature and "potential_energy" in observables else ()
+    n_runs = len(settings.baths) + len(repeated)
+    stretches = [settings.equilibration_time, *n_runs * [settings.settling_time + settings.duration]]
     shares = np.cumsum(stretches) / sum(stretches)
     equilibrated = _advance(
         engine.init(start.replace(momenta=draw_momenta(start, system.temperature, noise))),
@@ -91,16 +97,11 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         healthy,
     )
     report(float(shares[0]))
-    recordings = []
-    for index, bath in enumerate(settings.baths):
-        heat_bath = thermostat(
-            bath.kind,
-            system.temperature,
-            bath.tau * FEMTOSECOND,
-            # stage 0 was the equilibration
-            Noise(settings.seed, index + 1),
-            chain_length=settings.chain_length,
-        )
+
+    def run(bath: Bath, kelvin: float, index: int, observe: Callable[[Thermostat], dict[str, Observe]]) -> _Run:
+        # stage 0 was the equilibration
+        noise = Noise(settings.seed, index + 1)
+        heat_bath = thermostat(bath.kind, kelvin, bath.tau * FEMTOSECOND, noise, chain_length=settings.chain_length)
         settled = _advance(
             None if equilibrated is None else heat_bath.init(equilibrated),
             engine,
@@ -109,18 +110,37 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
             settings.settling_time,
             healthy,
         )
-        recording = simulate(
+        return simulate(
             None if settled is None else replace(settled, heat=torch.zeros_like(settled.heat)),
             _mover(engine, heat_bath, settings),
             n_replicas=settings.replicas,
             n_records=settings.n_samples,
             interval=interval,
-            observe=observables | _balance(heat_bath, start, has_energy="potential_energy" in observables),
+            observe=observe(heat_bath),
             healthy=healthy,
             report=_within(report, float(shares[index]), float(shares[index + 1])),
         )
+
+    def everything(bath: Thermostat) -> dict[str, Observe]:
+        return observables | _balance(bath, start, has_energy="potential_energy" in observables)
+
+    recordings = []
+    for index, bath in enumerate(settings.baths):
+        recording = run(bath, system.temperature, index, everything)
         recordings.append(_reduced(recording, start, settings))
     data = _dataset(recordings, start, settings, modes)
+    if settings.ensemble_baths:
+        label = {"units": "1", "long_name": "heat bath whose ensemble is tested"}
+        data = data.assign_coords(ensemble_bath=("ensemble_bath", list(settings.ensemble_baths), label))
+    if repeated:
+        second = settings.second_temperature * system.temperature
+        energies = {"potential_energy": observables["potential_energy"]}
+        baths = [bath for name in repeated for bath in settings.baths if bath.name == name]
+        repeats = [
+            run(bath, second, len(settings.baths) + index, lambda _: energies) for index, bath in enumerate(baths)
+        ]
+        data = data.assign(_second(repeats, data.time.values))
+        data.attrs["second_temperature"] = second
     data.attrs |= {
         "n_atoms": int(start.counts[0]),
         "n_dof": float(degrees_of_freedom(start)[0]),
@@ -326,12 +346,36 @@ def _shaped(values: NDArray[np.float64], dims: Sequence[str], sizes: Mapping[str
     return np.broadcast_to(values.reshape(*values.shape, *(1 for _ in missing)), (*values.shape, *missing))
 
 
+def _second(repeats: Sequence[_Run], times: NDArray[np.float64]) -> dict[str, xr.DataArray]:
+    """What is kept of the runs at the second temperature, and when their replicas exploded."""
+    energies = np.stack([each.series["potential_energy"] for each in repeats])
+    ends = np.stack([np.where(each.exploded >= 0, times[each.exploded], np.nan) for each in repeats])
+    label = "{} at the second temperature".format
+    return {
+        "second_potential_energy": xr.DataArray(
+            energies,
+            dims=("ensemble_bath", "replica", "time"),
+            attrs={"units": "eV/atom", "long_name": label("potential energy")},
+        ),
+        "second_explosion_time": xr.DataArray(
+            ends,
+            dims=("ensemble_bath", "replica"),
+            attrs={"units": "ps", "long_name": label("sample at which the replica was found exploded")},
+        ),
+    }
+
+
 def _ending(data: xr.Dataset) -> dict[str, str]:
-    lost = data.explosion_time.notnull().sum("replica")
+    n = data.sizes["replica"]
+    lost = [(bath, "", of) for bath, of in zip(data.bath.values, data.explosion_time.values, strict=True)]
+    if "second_explosion_time" in data:
+        warmer = f" at {data.attrs['second_temperature']:g} K"
+        ends = data.second_explosion_time.values
+        lost += [(bath, warmer, of) for bath, of in zip(data.ensemble_bath.values, ends, strict=True)]
     reasons = [
-        f"{int(n)} of {data.sizes['replica']} replicas exploded under {bath.replace('_', ' ')}"
-        for bath, n in zip(data.bath.values, lost.values, strict=True)
-        if n
+        f"{int(np.isfinite(of).sum())} of {n} replicas exploded under {bath.replace('_', ' ')}{where}"
+        for bath, where, of in lost
+        if np.isfinite(of).any()
     ]
     outcome = Outcome.EXPLODED if reasons else Outcome.COMPLETED
     return {"outcome": str(outcome), "outcome_reason": "; ".join(reasons)}

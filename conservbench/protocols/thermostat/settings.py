@@ -51,6 +51,8 @@ class Settings:
         rdf_range: Å, the longest distance of g(r).
         rdf_width: Å, width of its bins.
         chain_length: thermostats in a Nosé-Hoover chain.
+        ensemble_baths: names of the baths under which potential energies are also recorded at a second temperature.
+        second_temperature: that temperature over the one of the system, from the same starts; 0 leaves it out.
         explosion_temperature: K; a replica that is hotter, and hotter than ``explosion_factor`` times the temperature
             of the system, has exploded.
         explosion_factor: see ``explosion_temperature``.
@@ -72,6 +74,8 @@ class Settings:
     rdf_range: float = 6.0
     rdf_width: float = 0.05
     chain_length: int = 3
+    ensemble_baths: tuple[str, ...] = ()
+    second_temperature: float = 0.0
     explosion_temperature: float = 10000.0
     explosion_factor: float = 20.0
     seed: int = 0
@@ -97,9 +101,13 @@ class Settings:
             # NaN compares false
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number")
-        for name in ("equilibration_time", "settling_time"):
+        for name in ("equilibration_time", "settling_time", "second_temperature"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if self.second_temperature == 1:
+            raise ValueError("second_temperature is 1; expected another temperature than the first")
+        if len(set(self.ensemble_baths)) < len(self.ensemble_baths) or not set(self.ensemble_baths) <= set(names):
+            raise ValueError(f"ensemble_baths are {list(self.ensemble_baths)}; expected some of {names}")
         if whole_steps(self.sample_every, self.time_step) is None:
             raise ValueError(f"sample_every {self.sample_every} fs is no multiple of the time step {self.time_step} fs")
         if self.n_samples < 2:
