@@ -21,7 +21,8 @@ def spelled(value: float, low: float, high: float, digits: int = 3) -> str:
     """A value with its interval.
 
     The half-width keeps one significant digit, two where it starts with a 1, and sets the decimals of the value:
-    ``7.0 ± 0.4``, ``(2.1 ± 0.3)e-13``. A lopsided interval is written by its ends: ``0.5 [0.0, 1.2]``.
+    ``7.0 ± 0.4``, ``(2.1 ± 0.3)e-13``. A lopsided interval is written by its ends: ``0.5 [0.0, 1.2]``; one without
+    width, such as that of a probability, not at all.
 
     Args:
         value: finite.
@@ -33,7 +34,7 @@ def spelled(value: float, low: float, high: float, digits: int = 3) -> str:
         return _unbounded(value, low, high, digits)
     half = 0.5 * (high - low)
     if half == 0.0:
-        return f"{_alone(value, digits)} ± 0"
+        return _alone(value, digits)
     decimals = _decimals(half)
     size = max(abs(value), half)
     if _exponent(size) + decimals >= MOST_DIGITS:

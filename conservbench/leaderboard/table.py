@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
 from conservbench.leaderboard.sheet import LEGEND, Entry, Sheet, sheets
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
 
     from conservbench.scoring import Gate, ScoredCell
+
+_ANY: Final = 10_000
+"""Characters that no table is wide."""
 
 _COLOURS: Final[dict[Gate | None, str]] = {"pass": "green", "fail": "red", "unclear": "yellow", None: ""}
 
@@ -25,7 +30,7 @@ def rich_tables(cells: Iterable[ScoredCell]) -> RenderableType:
 
     drawn: list[RenderableType] = []
     for sheet in sheets(cells):
-        drawn += [Text(sheet.title, style="bold"), Text(sheet.question, style="italic"), _rich_table(sheet)]
+        drawn += [Text(sheet.title, style="bold"), Text(sheet.question, style="italic"), _Fitted(sheet)]
         for system, notes in sheet.notes.items():
             drawn += [Padding(Text(f"{system}, {note}", style="dim"), (0, 0, 0, 2)) for note in notes]
         drawn.append(Text())
@@ -37,28 +42,57 @@ def html_tables(cells: Iterable[ScoredCell]) -> str:
     return "\n".join([*(_html_table(sheet) for sheet in sheets(cells)), f"<p><small>{escape(LEGEND)}</small></p>"])
 
 
-def _rich_table(sheet: Sheet) -> Table:
+@dataclass(frozen=True)
+class _Fitted:
+    """A sheet as a table, or as several with some of its columns each where the terminal is too narrow for one."""
+
+    sheet: Sheet
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.measure import Measurement
+
+        places: list[int] = []
+        for place in range(len(self.sheet.headings)):
+            wider = _rich_table(self.sheet, [*places, place])
+            if places and Measurement.get(console, options.update(max_width=_ANY), wider).maximum > options.max_width:
+                yield _rich_table(self.sheet, places)
+                places = []
+            places.append(place)
+        yield _rich_table(self.sheet, places)
+
+
+def _width(sheet: Sheet, place: int) -> int:
+    """A column that holds its entries on one line and its heading on two."""
+    heading = sheet.headings[place]
+    width = max(len(row.entries[place].marked) for rows in sheet.systems.values() for row in rows)
+    width = max(width, *map(len, heading.split()))
+    while len(wrap(heading, width)) > 2:
+        width += 1
+    return width
+
+
+def _rich_table(sheet: Sheet, places: Sequence[int]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
     table.add_column("model", no_wrap=True, overflow="fold")
-    for heading in sheet.headings:
-        table.add_column(Text(heading), justify="right")
+    for place in places:
+        table.add_column(Text(sheet.headings[place]), justify="right", width=_width(sheet, place))
     for system, rows in sheet.systems.items():
         table.add_section()
         table.add_row(Text(system, style="bold cyan"))
         for row in rows:
-            table.add_row(Text(row.name, style="dim" if row.control else ""), *map(_rich_entry, row.entries))
+            entries = [_rich_entry(row.entries[place]) for place in places]
+            table.add_row(Text(row.name, style="dim" if row.control else ""), *entries)
     return table
 
 
 def _rich_entry(entry: Entry) -> RenderableType:
     from rich.text import Text
 
-    # a number and its interval stay on one line
-    return Text(entry.marked, style=_COLOURS[entry.gate], no_wrap=True, overflow="fold")
+    return Text(entry.marked, style=_COLOURS[entry.gate], overflow="fold")
 
 
 def _html_table(sheet: Sheet) -> str:

@@ -1,5 +1,6 @@
 """Tables in a terminal and in a notebook."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -23,6 +24,17 @@ def test_a_row_is_one_line(make_cell, width):
     assert direct.split() == ["si-mace-direct", "7.0", "±", "0.4", "✗", "1✓1✗"]
     assert any(line.split()[:5] == ["si-sw", "(control)", "0.000", "±", "0.003"] for line in lines)
     assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_narrow_terminal_breaks_a_table_and_loses_nothing(make_cell, width):
+    cell = make_cell("si-mace-direct", (-1234.5, 678.9))
+    wide = replace(cell, metrics={key: replace(cell.metrics[key], headline=True) for key in cell.metrics})
+    lines = printed(ScoreTable((wide,)), width)
+    assert max(map(len, lines)) <= width
+    rows = "".join(line for line in lines if line.lstrip().startswith("si-mace-direct"))
+    assert rows.count("-1200 ± 700 ✗") == 2
+    assert rows.count("2✗") == 1
 
 
 def test_card_text_is_neither_markup_nor_a_command(make_cell):

@@ -283,7 +283,7 @@ _LABELS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "band_temperature": ((*_SERIES, "band"), "K", "kinetic temperature of a third of the normal modes"),
     "rdf": (("bath", "replica", "r"), "1", "radial distribution function, mean over the record"),
     "velocity_autocorrelation": (("bath", "replica", "lag"), "eV", "sum over atoms of m v(0) . v(t)"),
-    "mean_squared_displacement": (("bath", "replica", "lag"), "angstrom^2", "mean squared displacement"),
+    "mean_squared_displacement": (("bath", "replica", "lag"), "Å^2", "mean squared displacement"),
     "explosion_time": (("bath", "replica"), "ps", "sample at which the replica was found exploded"),
 }
 
@@ -327,7 +327,7 @@ def _dataset(
     }
     if "rdf" in variables:
         middles = settings.rdf_width * (np.arange(settings.n_bins) + 0.5)
-        coords["r"] = ("r", middles, {"units": "angstrom", "long_name": "distance"})
+        coords["r"] = ("r", middles, {"units": "Å", "long_name": "distance"})
     if isinstance(modes, str):
         return xr.Dataset(variables, coords, {"modes": modes})
     thirds = torch.tensor_split(modes[0], len(BANDS))
