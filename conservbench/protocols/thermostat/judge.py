@@ -12,7 +12,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -212,7 +212,7 @@ def _capacity(attributes: Mapping[str, float]) -> float:
     return MILLI * BOLTZMANN * attributes["n_dof"] / attributes["n_atoms"]
 
 
-def _steady_error(sound: xr.Dataset, attributes: dict[str, float]) -> Interval:
+def _steady_error(sound: xr.Dataset, attributes: Mapping[str, float]) -> Interval:
     """T - T_0 = P tau / (n_dof k_B) in the steady state under Langevin, twice that under stochastic rescaling.
 
     A bath takes (n_dof k_B / tau) (T - T_0) on average, and it takes what is injected. Unlike the mean temperature, the
