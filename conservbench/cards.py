@@ -315,8 +315,11 @@ def _model(document: dict[str, Any], path: Path) -> ModelCard:
     table = {key: value for key, value in document.items() if key != "stride"}
     if "scheme" in document:
         kind = _typed(document["scheme"], Kind, f"{where}: scheme")
+        if kind == "mts" and "stride" not in document:
+            raise CardError(f"{where}: missing key 'stride' (expected a whole number): scheme 'mts' needs one")
+        stride = _typed(document.get("stride", 1), int, f"{where}: stride")
         try:
-            table["scheme"] = Scheme(kind, _typed(document.get("stride", 1), int, f"{where}: stride"))
+            table["scheme"] = Scheme(kind, stride)
         except ValueError as error:
             raise CardError(f"{where}: {error}") from error
     checkpoint = None

@@ -245,10 +245,13 @@ def _scored(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> S
             outcome, reason = Outcome.FAILED, f"cannot be judged: {what}"
     names = {"model": model["name"], "protocol": protocol["name"], "system": data.attrs["system"]}
     found = {finding.metric: _from_finding(finding, metrics.get(finding.metric), names) for finding in findings}
+    if findings:
+        ending = Outcome.UNSUPPORTED, "its judge gives no such metric with these settings"
+    else:
+        ending = outcome, reason
     for metric in _headlines(metrics):
         if metric.key not in found:
-            blank = Finding(metric.key, metric.unit, None, outcome, reason)
-            found[metric.key] = _from_finding(blank, metric, names)
+            found[metric.key] = _from_finding(Finding(metric.key, metric.unit, None, *ending), metric, names)
     return ScoredCell(
         model=model,
         protocol=protocol,

@@ -113,6 +113,7 @@ def test_protocol_card(tmp_path):
         ("version = 3\n", "", ["missing key 'version'", "expected a whole number"]),
         ('scheme = "mts"', 'scheme = "gradint"', ["scheme is 'gradint'", "did you mean 'gradient'"]),
         ('scheme = "mts"', 'scheme = "direct"', ["stride 8 does not go with scheme 'direct'"]),
+        ("stride = 8\n", "", ["missing key 'stride'", "scheme 'mts' needs one"]),
         ('scheme = "mts"\n', "", ["missing key 'scheme'"]),
         ('authors = ["A. One", "B. Two"]', 'authors = "A. One"', ["authors is 'A. One'", "an array of a string"]),
         ('authors = ["A. One", "B. Two"]', "authors = [1]", ["authors is 1", "expected a string"]),

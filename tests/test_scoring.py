@@ -124,6 +124,7 @@ def test_a_cell_that_was_not_measured_is_a_row(outcome):
 def test_a_headline_metric_without_finding_is_a_row():
     scores = score(tree(cell(findings=[ORDER])))
     assert [(each.metric, each.value) for each in scores] == [("order", 2.0), ("drift", None)]
+    assert (scores[1].outcome, scores[1].reason[:26]) == (Outcome.UNSUPPORTED, "its judge gives no such me")
 
 
 def test_what_a_judge_raises_is_an_outcome_of_its_cell_alone():

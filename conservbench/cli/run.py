@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("-m", "--model", "models", multiple=True, help="Name, path of a card, or ase:package.module:factory.")
 @click.option("-p", "--protocol", "protocols", multiple=True, help="Name, or path of a card.")
-@click.option("-s", "--system", "systems", multiple=True, help="Name; by default those the protocol lists.")
+@click.option(
+    "-s", "--system", "systems", multiple=True, help="Name; by default those the protocol, or the model, lists."
+)
 @click.option("--tier", type=click.Choice(TIERS), default="quick", show_default=True, help="How long to measure.")
 @click.option("--device", default="cpu", show_default=True, help="Torch device: cpu, cuda, cuda:1, ...")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("conservbench-results"))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("conservbench-results"),
+    show_default=True,
+    help="Folder of the results.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes; by default one a core, one on a GPU.")
 @click.option("--fresh/--resume", help="Measure finished cells again; by default they are kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
@@ -38,8 +46,9 @@ def run(
 ) -> None:
     """Measure models under protocols and print their scores.
 
-    Without -m, -p or -s it takes all published models, all protocols, and the systems that each protocol lists. One
-    file a model, protocol and system is written to the folder --out; the same command goes on after an interruption.
+    Without -m, -p or -s it takes all published models, all protocols, and the systems that each protocol lists, or
+    those that the model's card names. One file a model, protocol and system is written to the folder --out; the same
+    command goes on after an interruption.
 
     Exit code: 0 all measured, 2 wrong usage, 3 some could not be measured, 4 nothing was measured.
 

@@ -4,7 +4,9 @@ A protocol is a package with three modules:
 
 * ``settings``: a frozen dataclass ``Settings``, the exact keys of the ``[settings]`` of its card;
 * ``measure``: ``measure(model, scheme, system, settings, report) -> xarray.Dataset``, slow, raw series with units;
-* ``judge``: ``judge(data) -> list[Finding]``, a pure function of the file, which imports no torch.
+* ``judge``: ``judge(data) -> list[Finding]``, a pure function of the file, which imports no torch. Where the card marks
+  metrics ``twin = true``, also ``compare(data, twin) -> list[Finding]`` for them: ``twin`` is what was measured alike
+  with the gradient forces of the model's ``twin``; it is not called for a row without one.
 """
 
 from __future__ import annotations
