@@ -1,7 +1,8 @@
 """Judge relaxations: how many converge, in how many steps, how far, and whether to one minimum. No torch.
 
 Each start gives one number to a metric; values and intervals are over starts. What starts in fixed cells say and what
-those with variable cells say are metrics of their own.
+those with variable cells say are metrics of their own. Starts that did not converge, those of the twin in a comparison
+too, show in the outcome and the reason of what they are missing from.
 """
 
 from __future__ import annotations
@@ -17,15 +18,12 @@ from numpy.typing import NDArray
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
 from conservbench.protocols.relax.minima import distances, largest_group, unlikeness
-from conservbench.statistics import Interval, fraction_interval, mean_interval, ratio_interval
+from conservbench.protocols.relax.settings import MINIMUM_FMAX, SPEED_FMAX, key_of
+from conservbench.statistics import Interval, fraction_interval, mean_interval, median_interval, ratio_interval
 from conservbench.units import MILLI, PERCENT
 
-MINIMUM_FMAX: Final = 1e-2
-"""eV/Å: relaxations that end above it have found no minimum to be compared."""
 SAME: Final = 0.02
 """Å: minima whose surroundings differ by less are the same; what differs by a bond differs by ten times as much."""
-SPEED_FMAX: Final = 1e-3
-"""eV/Å, to which the cost of relaxations is compared."""
 SAME_ENERGY: Final = 1e-6
 """eV/atom: two energies of one function agree so well on the same structures."""
 
@@ -58,10 +56,7 @@ def judge(data: xr.Dataset) -> list[Finding]:
     fixed, variable = (data.isel(start=np.flatnonzero(data.variable_cell == flag)) for flag in (0, 1))
     findings = []
     for name in data.optimizer.values:
-        run = fixed.sel(optimizer=name)
-        for threshold in data.threshold.values:
-            findings += _convergence(f"{name}_", run, threshold)
-        findings += [_floor(f"{name}_floor", run), _orbits(f"{name}_orbits", run)]
+        findings += _descents(f"{name}_", fixed.sel(optimizer=name), data.threshold.values)
     return [*findings, *_minima(fixed.isel(optimizer=0)), *_cells(variable.isel(optimizer=0))]
 
 
@@ -74,12 +69,6 @@ def compare(data: xr.Dataset, twin: xr.Dataset) -> list[Finding]:
     """
     ours, theirs = (_main_fixed(part) for part in (data, twin))
     return [_regret(ours, theirs), _speedup(data, ours, theirs)]
-
-
-def key_of(threshold: float) -> str:
-    """How metrics name a threshold: ``1e-3``."""
-    mantissa, exponent = f"{threshold:.0e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
 
 
 def first_below(run: xr.Dataset, threshold: float) -> Series:
@@ -97,6 +86,12 @@ def _last(run: xr.Dataset, name: str) -> Series:
     series = run[name].values
     last = series.shape[1] - 1 - np.isfinite(series)[:, ::-1].argmax(1)
     return np.asarray(np.take_along_axis(series, last[:, None], axis=1)[:, 0])
+
+
+def _at_rest(run: xr.Dataset) -> NDArray[np.bool_]:
+    """(n_starts,) whether each ended in a minimum that can be compared."""
+    ending = run.ending.values
+    return (ending == "converged") | ((_last(run, "fmax") < MINIMUM_FMAX) & (ending != "exploded"))
 
 
 def _failures(run: xr.Dataset, reached: NDArray[np.bool_]) -> tuple[Outcome, str]:
@@ -117,8 +112,30 @@ def _failures(run: xr.Dataset, reached: NDArray[np.bool_]) -> tuple[Outcome, str
     return (Outcome.EXPLODED if lost else Outcome.NOT_CONVERGED), ", ".join(parts)
 
 
+def _failures_of_either(ours: xr.Dataset, mine: NDArray[np.bool_], its: NDArray[np.bool_]) -> tuple[Outcome, str]:
+    """How a comparison ended of starts that did not reach something, or whose twins did not, which it leaves out."""
+    outcome, reason = _failures(ours, mine)
+    if its.all():
+        return outcome, reason
+    which = ", ".join(str(start) for start in ours.start.values[~its])
+    said = f"its twin did not converge from {int((~its).sum())} of {len(its)} (start {which}), left out"
+    outcome = Outcome.NOT_CONVERGED if outcome is Outcome.COMPLETED else outcome
+    return outcome, f"{reason}; {said}" if reason else said
+
+
 def _percentage(hits: int, n: int) -> Interval:
     return fraction_interval(hits, n).scaled(PERCENT)
+
+
+def _descents(prefix: str, run: xr.Dataset, thresholds: Series) -> list[Finding]:
+    """All that one optimiser says in fixed cells."""
+    failure = str(run.failure.item()) if "failure" in run else ""
+    if not failure:
+        convergence = [finding for threshold in thresholds for finding in _convergence(prefix, run, threshold)]
+        return [*convergence, _floor(f"{prefix}floor", run), _orbits(f"{prefix}orbits", run)]
+    keys = [f"{what}_{key_of(threshold)}" for threshold in thresholds for what in ("converged", "steps")]
+    metrics = [f"{prefix}{key}" for key in (*keys, "floor", "orbits")]
+    return [Finding(metric, unit_of(metric), None, Outcome.FAILED, failure) for metric in metrics]
 
 
 def _convergence(prefix: str, run: xr.Dataset, threshold: float) -> list[Finding]:
@@ -135,12 +152,16 @@ def _convergence(prefix: str, run: xr.Dataset, threshold: float) -> list[Finding
 
 
 def _floor(metric: str, run: xr.Dataset) -> Finding:
-    """Mean of the lowest longest force of each start: no higher than the last threshold where all converge."""
+    """Median of the lowest longest force of each start: no higher than the last threshold where most converge.
+
+    Those forces differ by powers of ten between the starts that converge and those that do not, so that no mean speaks
+    for both. The interval of six starts goes from the lowest to the highest, that of fewer is infinite.
+    """
     finishing = np.where(run.step.values >= run.handover.values[:, None], run.fmax.values, np.nan)
     lowest = np.where(np.isfinite(finishing), finishing, np.inf).min(1, initial=np.inf)
     outcome, reason = _failures(run, run.ending.values == "converged")
     kept = np.isfinite(lowest) & (run.ending.values != "exploded")
-    interval = mean_interval(lowest[kept]) if kept.any() else None
+    interval = median_interval(lowest[kept]) if kept.any() else None
     return Finding(metric, unit_of(metric), interval, outcome, reason)
 
 
@@ -151,10 +172,13 @@ def _orbits(metric: str, run: xr.Dataset) -> Finding:
 
 
 def _minima(run: xr.Dataset) -> list[Finding]:
-    """Whether the rattled and the thermal starts, all in the same cell, end in one minimum."""
+    """Whether the rattled and the thermal starts, all in the same cell, end in one minimum.
+
+    The minimum that is counted is the one that most ended in, so that n different ones give 1/n.
+    """
     run = run.isel(start=np.flatnonzero(run.kind != "strained"))
     metrics = ("same_minimum", "minimum_rmsd", "energy_spread")
-    ended = (_last(run, "fmax") < MINIMUM_FMAX) & (run.ending.values != "exploded")
+    ended = _at_rest(run)
     outcome, reason = _failures(run, ended)
     n = int(ended.sum())
     if n < 2:
@@ -188,9 +212,10 @@ def _cells(run: xr.Dataset) -> list[Finding]:
     why = str(run.attrs.get("variable_cell_reason", ""))
     if why or not run.sizes["start"]:
         reason = why or "no starts with a variable cell"
-        return [Finding(metric, unit_of(metric), None, Outcome.UNSUPPORTED, reason) for metric in metrics]
+        outcome = Outcome(run.attrs.get("variable_cell_outcome") or Outcome.UNSUPPORTED)
+        return [Finding(metric, unit_of(metric), None, outcome, reason) for metric in metrics]
     convergence = _convergence("cell_", run, SPEED_FMAX)
-    ended = _last(run, "fmax") < MINIMUM_FMAX
+    ended = _at_rest(run)
     outcome, reason = _failures(run, ended)
     volumes = np.abs(np.linalg.det(run.cell.values[ended])) / run.attrs["n_atoms"]
     interval = mean_interval(volumes) if ended.any() else None
@@ -198,17 +223,20 @@ def _cells(run: xr.Dataset) -> list[Finding]:
 
 
 def _regret(ours: xr.Dataset, theirs: xr.Dataset) -> Finding:
-    """Final energy less the twin's from the same start."""
+    """Final energy less the twin's from the same start, where the twin found a minimum to compare with."""
     metric = "regret"
     if "energy" not in ours or "energy" not in theirs:
         return Finding(metric, unit_of(metric), None, Outcome.UNSUPPORTED, "the model or its twin has no energy")
     if (np.abs(ours.energy.values[:, 0] - theirs.energy.values[:, 0]) > SAME_ENERGY).any():
         reason = "its energy is not that of its twin: they differ at the starts"
         return Finding(metric, unit_of(metric), None, Outcome.UNSUPPORTED, reason)
-    kept = (ours.ending.values != "exploded") & (theirs.ending.values != "exploded")
-    outcome, reason = _failures(ours, ours.ending.values != "exploded")
+    whole, its = ours.ending.values != "exploded", _at_rest(theirs)
+    outcome, reason = _failures_of_either(ours, _at_rest(ours), its)
+    kept = whole & its
     if not kept.any():
-        return Finding(metric, unit_of(metric), None, Outcome.EXPLODED, reason or "its twin exploded from every start")
+        # without a minimum of its twin it is not the row that is at fault
+        outcome = Outcome.EXPLODED if its.any() or not whole.any() else Outcome.NOT_CONVERGED
+        return Finding(metric, unit_of(metric), None, outcome, reason)
     excess = MILLI * (_last(ours, "energy") - _last(theirs, "energy"))[kept]
     return Finding(metric, unit_of(metric), mean_interval(excess), outcome, reason)
 
@@ -222,10 +250,12 @@ def _speedup(data: xr.Dataset, ours: xr.Dataset, theirs: xr.Dataset) -> Finding:
         )
     steps, alone = first_below(ours, SPEED_FMAX), first_below(theirs, SPEED_FMAX)
     kept = np.isfinite(steps) & np.isfinite(alone)
-    outcome, reason = _failures(ours, kept)
+    outcome, reason = _failures_of_either(ours, np.isfinite(steps), np.isfinite(alone))
     if not kept.any():
         return Finding(metric, "1", None, outcome, reason)
     price = cost_ratio(data)
+    if not math.isfinite(price):
+        return Finding(metric, "1", None, Outcome.FAILED, "calls could not be timed")
     handover = ours.handover.values
     # the structure at the handover is evaluated by both
     cost = (handover + 1) / price + steps - handover + 1

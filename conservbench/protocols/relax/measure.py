@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from conservbench.systems import System
 
 LEFT_OUT = "left_out"
-"""Ending of the starts with a variable cell where that is not relaxed: it is by the first optimiser, given a stress."""
+"""Ending of the starts that were not relaxed: with a variable cell by any but the first optimiser, or without a stress;
+in a fixed cell by an optimiser during which the model raised."""
+
+_LOST = (Exception, SystemExit)
+"""What a model may raise that costs the part being measured, and no more."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,9 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
     """Relax every start in a fixed cell with every optimiser, and cells with the first one.
 
     In fixed cells by the forces of the scheme; cells by the gradient force and its stress, if the scheme has it.
+    What the model raises after the first optimiser is done in fixed cells costs the part it is raised in, and no more:
+    it is recorded in ``failure`` (of an optimiser) or in the attributes ``variable_cell_outcome`` and
+    ``variable_cell_reason``, and the cell has failed.
 
     Returns:
         Dimensions optimizer, start, step, atom, channel. ``fmax`` (eV/Å) and ``energy`` (eV/atom; absent for a model
@@ -60,7 +67,8 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
 
     Raises:
         UnsupportedError: the model lacks a channel or an element.
-        InvalidPredictionError: no start has a prediction that is finite, or one has a wrong shape.
+        InvalidPredictionError: in fixed cells with the first optimiser, no start has a prediction that is finite, or
+            one has a wrong shape.
     """
     starts = starts_of(system, settings)
     batch = from_atoms([start.atoms for start in starts], device=model.device)
@@ -70,19 +78,33 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
     variable = select(batch, range(n_fixed, len(starts))) if n_fixed < len(starts) else None
 
     runs: list[list[_Run]] = []
+    failures = []
     n_runs = len(settings.optimizers) + (variable is not None)
     for done, name in enumerate(settings.optimizers):
-        runs.append([_relax_atoms(model, scheme, fixed, OPTIMIZERS[name], settings, _part(report, done, n_runs))])
-    reason = ""
+        failure, found = "", []
+        try:
+            run = _relax_atoms(model, scheme, fixed, OPTIMIZERS[name], settings, _part(report, done, n_runs))
+            if not done and _is_broken(run.relaxation):
+                raise InvalidPredictionError("forces of the starts are not finite, or beyond 1000 eV/Å, in all systems")
+            found.append(run)
+        except _LOST as error:
+            if not done:
+                raise
+            failure = _said(error)
+        runs.append(found)
+        failures.append(failure)
+    outcome, reason = "", ""
     if variable is not None:
         try:
             within = _part(report, n_runs - 1, n_runs)
             optimizer = OPTIMIZERS[settings.optimizers[0]]
             runs[0].append(_relax_cells(model, scheme, variable, optimizer, settings, within))
         except UnsupportedError as error:
-            reason = str(error)
-    _require_sound(runs)
+            outcome, reason = str(Outcome.UNSUPPORTED), str(error)
+        except _LOST as error:
+            outcome, reason = str(Outcome.FAILED), _said(error)
     data = _dataset(runs, batch, settings)
+    data["failure"] = ("optimizer", failures, _about("1", "what the model raised in fixed cells; empty if nothing"))
     data = data.assign_coords(
         threshold=("threshold", list(settings.thresholds), _about("eV/Å", "longest force of a converged relaxation")),
         kind=("start", [start.kind for start in starts], _about("1", "what took the start out of equilibrium")),
@@ -108,9 +130,10 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         "scheme": scheme.kind,
         "max_steps": settings.max_steps,
         "window": settings.window,
+        "variable_cell_outcome": outcome,
         "variable_cell_reason": reason,
-        **_ending(data),
     }
+    data.attrs |= _ending(data)
     report(1.0)
     return data
 
@@ -162,6 +185,10 @@ def _relax_cells(
         window=settings.window,
         report=report,
     )
+    if _is_broken(relaxation):
+        stress = force_and_stress_of(model)(start)[1]
+        what = "forces on atoms and cells" if bool(stress.isfinite().all()) else "stresses"
+        raise InvalidPredictionError(f"{what} of the starts are not finite, or beyond 1000 eV/Å, in all systems")
     zeros = np.zeros(start.n_systems, dtype=np.int64)
     return _Run(relaxation, zeros.astype(float), {"direct": zeros, "gradient": relaxation.steps + 1})
 
@@ -170,21 +197,29 @@ def _part(report: Report, done: int, n_runs: int) -> Report:
     return lambda fraction: report((done + fraction) / n_runs)
 
 
-def _require_sound(runs: Sequence[Sequence[_Run]]) -> None:
-    """A model that is broken at every start is no explosion."""
-    for run in (run.relaxation for parts in runs for run in parts):
-        if all(end is Ending.EXPLODED for end in run.ending) and not run.steps.any():
-            raise InvalidPredictionError("forces of the starts are not finite, or beyond 1000 eV/Å, in all systems")
+def _is_broken(relaxation: Relaxation) -> bool:
+    """Whether no start has a prediction in range: that is no explosion."""
+    return all(end is Ending.EXPLODED for end in relaxation.ending) and not relaxation.steps.any()
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _call_times(model: Model, batch: State, repeats: int) -> NDArray[np.float64]:
-    """(n_channels, repeats) s: both channels side by side, so that what slows the machine slows both."""
+    """(n_channels, repeats) s: both channels side by side, so that what slows the machine slows both.
+
+    NaN where a call raises.
+    """
     forces = {channel: force_of(model, channel) for channel in CHANNELS}
     times = np.empty((len(CHANNELS), repeats))
     for repeat in range(-1, repeats):  # the first pair warms up
         for index, channel in enumerate(CHANNELS):
             begin = time.perf_counter()
-            forces[channel](batch)[0].cpu()
+            try:
+                forces[channel](batch)[0].cpu()
+            except _LOST:
+                return np.full_like(times, np.nan)
             times[index, repeat] = time.perf_counter() - begin
     return times
 
@@ -260,8 +295,11 @@ def _unfinished(relaxation: Relaxation) -> NDArray[np.bool_]:
 
 
 def _ending(data: xr.Dataset) -> dict[str, str]:
-    """Outcome of the cell: explosions before relaxations that ended without converging."""
+    """Outcome of the cell: what raised before explosions, and these before what ended without converging."""
     reasons, outcome = [], Outcome.COMPLETED
+    failures = {str(name): str(data.failure.sel(optimizer=name).item()) for name in data.optimizer.values}
+    if data.attrs["variable_cell_outcome"] == Outcome.FAILED:
+        failures["variable cells"] = data.attrs["variable_cell_reason"]
     for name in data.optimizer.values:
         run = data.sel(optimizer=name)
         asked = int((run.ending != LEFT_OUT).sum())
@@ -274,4 +312,6 @@ def _ending(data: xr.Dataset) -> dict[str, str]:
             outcome = outcome if outcome is Outcome.EXPLODED else Outcome.NOT_CONVERGED
             going_round = f", {orbits} in closed orbits" if orbits else ""
             reasons.append(f"{name}: {stuck} of {asked} not converged{going_round}")
-    return {"outcome": str(outcome), "outcome_reason": "; ".join(reasons)}
+    raised = [f"{part}: {failure}" for part, failure in failures.items() if failure]
+    outcome = Outcome.FAILED if raised else outcome
+    return {"outcome": str(outcome), "outcome_reason": "; ".join([*raised, *reasons])}

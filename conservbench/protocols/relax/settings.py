@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 OPTIMIZERS: Final = ("lbfgs", "fire")
 """Names of the optimisers there are."""
+
+MINIMUM_FMAX: Final = 1e-2
+"""eV/Å: relaxations that end above it have found no minimum to be compared."""
+SPEED_FMAX: Final = 1e-3
+"""eV/Å, to which the cost of relaxations is compared."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +22,8 @@ class Settings:
 
     Attributes:
         optimizers: of :data:`OPTIMIZERS`; the minima of the first are compared, and cells are relaxed by it.
-        thresholds: eV/Å, greatest first: longest forces below which a relaxation counts as converged; the last ends it.
+        thresholds: eV/Å, greatest first: longest forces below which a relaxation counts as converged; the last ends it
+            and is no greater than :data:`SPEED_FMAX`. Metrics name them by one digit, in which they differ.
         max_steps: steps of one relaxation.
         rattles: Å, standard deviations of each coordinate about the sites.
         rattled: starts with each of them.
@@ -32,7 +39,7 @@ class Settings:
         seed: of rattles and strains.
 
     Raises:
-        ValueError: a value is out of range.
+        ValueError: a value is out of range, or two thresholds share a name.
     """
 
     optimizers: tuple[str, ...]
@@ -62,6 +69,14 @@ class Settings:
                 raise ValueError(f"{name} is {list(getattr(self, name))}; expected positive numbers")
         if not self.thresholds or list(self.thresholds) != sorted(set(self.thresholds), reverse=True):
             raise ValueError(f"thresholds is {list(self.thresholds)}; expected one or more, greatest first")
+        if self.thresholds[-1] > min(MINIMUM_FMAX, SPEED_FMAX):
+            raise ValueError(
+                f"thresholds end at {self.thresholds[-1]:g} eV/Å, where relaxations end;"
+                f" expected {min(MINIMUM_FMAX, SPEED_FMAX):g} or less, where minima and costs are compared"
+            )
+        for greater, less in pairwise(self.thresholds):
+            if key_of(greater) == key_of(less):
+                raise ValueError(f"thresholds has {greater:g} and {less:g}; metrics name both {key_of(less)}")
         if not self.rattles:
             raise ValueError("rattles is []; expected one or more")
         if not 0 < self.handover_fmax < math.inf:
@@ -69,8 +84,14 @@ class Settings:
         for name in ("max_steps", "window", "patience", "timed_calls"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        for name in ("rattled", "thermal", "strained", "strained_cells"):
+        for name in ("rattled", "thermal", "strained", "strained_cells", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if not len(self.rattles) * self.rattled + self.thermal + len(self.strains) * self.strained:
             raise ValueError("rattled, thermal and strained leave no start in a fixed cell")
+
+
+def key_of(threshold: float) -> str:
+    """How metrics name a threshold: ``1e-3``."""
+    mantissa, exponent = f"{threshold:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
