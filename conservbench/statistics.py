@@ -119,14 +119,14 @@ def ratio_interval(numerators: ArrayLike, denominators: ArrayLike) -> Interval:
         The bias-corrected ratio of the sums; an infinite interval for a single group.
 
     Raises:
-        ValueError: no group, shapes that differ, or denominators that sum to zero.
+        ValueError: no group, shapes that differ, or denominators whose sum is not positive.
     """
     top, bottom = (np.asarray(part, dtype=float) for part in (numerators, denominators))
     if top.shape != bottom.shape or not len(top):
         raise ValueError(f"numerators {top.shape} and denominators {bottom.shape} must be alike and not empty")
     top, bottom = (part.reshape(len(part), -1).sum(1) for part in (top, bottom))
     if not bottom.sum() > 0:
-        raise ValueError("the denominators sum to zero")
+        raise ValueError(f"the denominators sum to {bottom.sum():.3g}; a ratio needs a positive sum")
     n = len(top)
     ratio = float(top.sum() / bottom.sum())
     if n == 1:

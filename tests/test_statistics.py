@@ -112,8 +112,11 @@ def test_ratio_interval_of_equal_groups_has_no_width():
 
 
 def test_ratio_needs_a_denominator():
-    with pytest.raises(ValueError, match="sum to zero"):
+    with pytest.raises(ValueError, match="the denominators sum to 0; a ratio needs a positive sum"):
         ratio_interval([1.0], [0.0])
+    # such as a diffusion coefficient that its noise makes negative
+    with pytest.raises(ValueError, match=r"the denominators sum to -0\.25"):
+        ratio_interval([1.0, 1.0], [0.25, -0.5])
 
 
 def test_exponent_of_a_power_law():

@@ -300,6 +300,7 @@ def test_intervals_of_the_asymmetry_cover():
     ("change", "message"),
     [
         ({"n_probes": 1}, "n_probes is 1; expected 2 or more"),
+        ({"seed": -1}, "seed is -1; expected 0 or more"),
         ({"n_images": 33}, "n_images is 33; expected an even number"),
         ({"n_images": 8}, "n_images is 8; expected 12 or more"),
         ({"amplitude": 0.0}, "amplitude is 0.0; expected a positive number"),

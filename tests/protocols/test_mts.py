@@ -13,6 +13,7 @@ from ase.build import bulk
 from conservbench.cards import build, find_model, find_protocol
 from conservbench.dynamics.maxwell_boltzmann import draw_momenta
 from conservbench.dynamics.noise import Noise
+from conservbench.leaderboard.number import spelled
 from conservbench.models.base import InvalidPredictionError, Prediction, UnsupportedError
 from conservbench.models.load import load_model
 from conservbench.models.toy import Field, ToyModel
@@ -22,6 +23,7 @@ from conservbench.protocols.mts.judge import judge, speedup_in_theory, verdict_o
 from conservbench.protocols.mts.measure import measure
 from conservbench.protocols.mts.settings import Settings
 from conservbench.scheme import Scheme
+from conservbench.scoring import gate_of
 from conservbench.state import from_atoms
 from conservbench.statistics import Interval
 from conservbench.systems import System, find_system
@@ -133,7 +135,7 @@ def test_published_toy_passes_at_every_stride():
     settings = build(Settings, {**protocol.settings("quick"), **changes}, "here")
     data = measure(load_model(card, system), card.scheme, system, settings, silent)
     found = findings(data)
-    assert found["largest_stride"].interval == Interval(32.0, 32.0, 32.0, 4)
+    assert found["largest_stride"].interval == Interval(32.0, 32.0, math.inf, 4)
     assert set(found) == set(protocol.metrics)
     assert all(found[key].unit == metric.unit for key, metric in protocol.metrics.items())
     assert data.attrs["outcome"] == "completed"
@@ -166,7 +168,7 @@ def test_two_inner_time_steps_give_the_outer_step_of_the_finer(crystal):
     settings = dataclasses.replace(SETTINGS, time_steps=(4.0, 2.0), duration=0.096)
     found = findings(measure(two_headed(crystal, 0.0), MTS, crystal, settings, silent))
     assert found["outer_step_fine"].unit == "fs"
-    assert found["outer_step_fine"].interval.high in (0.0, 2.0, 4.0, 8.0)
+    assert found["outer_step_fine"].interval.high in (0.0, 2.0, 4.0, math.inf)
     alone = findings(measure(two_headed(crystal, 0.0), MTS, crystal, SETTINGS, silent))
     assert alone["outer_step_fine"].outcome is Outcome.UNSUPPORTED
 
@@ -322,20 +324,24 @@ def synthetic(drifts, temperatures=None, shifts=None, lost=(), time_steps=(1.0,)
     )
 
 
+OPEN = ", the longest tried, is not excluded: a lower bound"
+
+
 @pytest.mark.parametrize(
     ("changes", "value", "high", "reason"),
     [
-        ({"drifts": [0, 0, 0, 0]}, 8, 8, ""),
-        ({"drifts": [0, 0, 0.25, 0]}, 2, 8, "stride 4: drift unclear"),
+        ({"drifts": [0, 0, 0, 0]}, 8, math.inf, f"stride 8{OPEN}"),
+        ({"drifts": [0, 0, 0.25, 0]}, 2, math.inf, f"stride 4: drift unclear; stride 8{OPEN}"),
+        ({"drifts": [0, 0, 0, 0.25]}, 4, math.inf, f"stride 8: drift unclear; stride 8{OPEN}"),
         ({"drifts": [0, 0, 0.25, 1]}, 2, 4, "stride 4: drift unclear; stride 8: drift outside"),
         ({"drifts": [0, 0, 1, 0]}, 2, 2, "stride 4: drift outside"),
         ({"drifts": [0, -1, 0, 0]}, 1, 1, "stride 2: drift outside"),
         ({"drifts": [1, 0, 0, 0]}, 0, 0, "stride 1: drift outside"),
-        ({"drifts": [0.25, 0, 0, 0]}, 0, 8, "stride 1: drift unclear"),
+        ({"drifts": [0.25, 0, 0, 0]}, 0, math.inf, f"stride 1: drift unclear; stride 8{OPEN}"),
         ({"drifts": [0, 0, 0], "temperatures": [0, 0, 21]}, 2, 2, "stride 4: temperature outside"),
-        ({"drifts": [0, 0, 0], "temperatures": [0, 0, -19]}, 4, 4, ""),
+        ({"drifts": [0, 0, 0], "temperatures": [0, 0, -19]}, 4, math.inf, f"stride 4{OPEN}"),
         # 0.03^2 / 2 = 4.5e-4, 0.04^2 / 2 = 8e-4
-        ({"drifts": [0, 0, 0], "shifts": [0, 0, 0.03]}, 4, 4, ""),
+        ({"drifts": [0, 0, 0], "shifts": [0, 0, 0.03]}, 4, math.inf, f"stride 4{OPEN}"),
         ({"drifts": [0, 0, 0.25], "shifts": [0, 0, 0.04]}, 2, 2, "stride 4: g(r) outside"),
         ({"drifts": [0, 0, 0, 0], "lost": (4,)}, 2, 2, "stride 4: 6 of 6 replicas exploded"),
     ],
@@ -344,6 +350,21 @@ def test_largest_stride_is_the_last_that_is_surely_inside(changes, value, high, 
     finding = findings(synthetic(**changes))["largest_stride"]
     assert finding.interval == Interval(value, value, high, 6)
     assert finding.reason == reason
+
+
+def test_a_largest_stride_that_nothing_excludes_is_written_as_a_bound():
+    """Inside is more than 1 for sure; that stride 1 is the largest inside is open."""
+    metric = find_protocol("mts").metrics["largest_stride"]
+    for drifts, text, gate in (
+        ([0, 0, 0], "≥ 4", "pass"),
+        ([0, 0, 0.25], "≥ 2", "pass"),
+        ([0, 0.25, 0.25], "≥ 1", "unclear"),
+        ([0, 1, 0], "1", "fail"),
+    ):
+        finding = findings(synthetic(drifts))["largest_stride"]
+        value, low, high = finding.interval.value, finding.interval.low, finding.interval.high
+        assert spelled(value, low, high, metric.digits) == text
+        assert gate_of(metric, finding.interval, finding.outcome) == gate
 
 
 def test_speedups_are_medians_within_rounds():
@@ -367,6 +388,8 @@ def test_speedup_in_theory_has_its_limits():
 def test_finest_time_step_gives_an_outer_step():
     found = findings(synthetic([0, 0, 0, 1], time_steps=(1.0, 0.5)))
     assert found["outer_step_fine"].interval == Interval(2.0, 2.0, 2.0, 6)
+    bound = findings(synthetic([0, 0, 0, 0], time_steps=(1.0, 0.5)))["outer_step_fine"]
+    assert (bound.interval, bound.reason) == (Interval(4.0, 4.0, math.inf, 6), f"stride 8{OPEN}")
     assert found["exploding_stride"].interval == Interval(8.0, 8.0, math.inf, 6)
 
 
@@ -374,6 +397,7 @@ def test_finest_time_step_gives_an_outer_step():
     ("change", "message"),
     [
         ({"replicas": 0}, "replicas is 0"),
+        ({"seed": -1}, "seed is -1; expected 0 or more"),
         ({"rounds": 0}, "rounds is 0"),
         ({"strides": ()}, r"strides is \[\]; expected 1 and what ascends from it"),
         ({"strides": (2, 4)}, "strides is"),

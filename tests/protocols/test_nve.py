@@ -164,6 +164,7 @@ def test_a_model_without_the_channel_is_unsupported(crystal):
     ("change", "message"),
     [
         ({"replicas": 0}, "replicas is 0"),
+        ({"seed": -1}, "seed is -1; expected 0 or more"),
         ({"time_steps": ()}, "time_steps is"),
         ({"time_steps": (1.0, 1.0)}, "time_steps is"),
         ({"time_steps": (1.0, -2.0)}, "time_steps is -2.0; expected a positive number"),

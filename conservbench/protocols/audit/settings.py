@@ -23,7 +23,7 @@ class Settings:
         amplitude: Å, root mean square displacement of an atom on a loop.
         n_trials: random rotations, translations and permutations a snapshot.
         atoms_per_batch: atoms evaluated at once.
-        seed: of everything random.
+        seed: of everything random; 0 or more.
 
     Raises:
         ValueError: a value is out of range.
@@ -56,6 +56,7 @@ class Settings:
             "n_images": 4 * self.n_modes + 4,
             "n_trials": 1,
             "atoms_per_batch": 1,
+            "seed": 0,
         }
         for name, limit in least.items():
             if getattr(self, name) < limit:

@@ -108,8 +108,11 @@ def speedup_in_theory(cost_ratio: float, stride: int) -> float:
 
 
 def _largest(metric: str, unit: str, data: xr.Dataset, step: float) -> Finding:
-    """The largest stride, times ``step``, up to which all are inside the gate; the end is the largest not excluded."""
-    value = high = 0
+    """The largest stride, times ``step``, up to which all are inside the gate; the end is the largest not excluded.
+
+    Where not even the longest stride tried is excluded, nothing bounds the largest: the end is infinity.
+    """
+    value, high = 0, 0.0
     sure, reasons = True, []
     if "total_energy" not in data:
         return Finding(metric, unit, None, Outcome.UNSUPPORTED, "the model has no energy")
@@ -121,8 +124,11 @@ def _largest(metric: str, unit: str, data: xr.Dataset, step: float) -> Finding:
             reasons.append(f"stride {stride}: {why}")
         if verdict == "outside":
             break
-        high = stride
-    interval = Interval(float(value), float(value), float(high), data.sizes["replica"]).scaled(step)
+        high = float(stride)
+    else:
+        high = math.inf
+        reasons.append(f"stride {stride}, the longest tried, is not excluded: a lower bound")
+    interval = Interval(float(value), float(value), high, data.sizes["replica"]).scaled(step)
     return Finding(metric, unit, interval, reason="; ".join(reasons))
 
 

@@ -24,7 +24,7 @@ class Settings:
         explosion_temperature: K; a replica that is hotter, and hotter than ``explosion_factor`` times the temperature
             of the system, has exploded.
         explosion_factor: see ``explosion_temperature``.
-        seed: of momenta and of the Langevin noise.
+        seed: of momenta and of the Langevin noise; 0 or more.
 
     Raises:
         ValueError: a value is out of range, or times do not fit each other.
@@ -57,7 +57,7 @@ class Settings:
         for name, value in [*positive.items(), *(("time_steps", time_step) for time_step in self.time_steps)]:
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value}; expected a positive number")
-        for name in ("equilibration_time", "settling_time"):
+        for name in ("equilibration_time", "settling_time", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
         for time_step in self.time_steps:

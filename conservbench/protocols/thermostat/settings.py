@@ -56,7 +56,7 @@ class Settings:
         explosion_temperature: K; a replica that is hotter, and hotter than ``explosion_factor`` times the temperature
             of the system, has exploded.
         explosion_factor: see ``explosion_temperature``.
-        seed: of momenta and of the noise of the baths.
+        seed: of momenta and of the noise of the baths; 0 or more.
 
     Raises:
         ValueError: a value is out of range, or times do not fit each other.
@@ -101,7 +101,7 @@ class Settings:
             # NaN compares false
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number")
-        for name in ("equilibration_time", "settling_time", "second_temperature"):
+        for name in ("equilibration_time", "settling_time", "second_temperature", "seed"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if self.second_temperature == 1:
