@@ -235,17 +235,17 @@ TWICE = dataclasses.replace(
     ensemble_baths=("langevin_100", "svr_10"),
     second_temperature=1.25,
     settling_time=0.4,
-    replicas=16,
+    replicas=20,
 )
 
 
 def test_energies_at_two_temperatures_are_those_of_one_ensemble(crystal):
     data = measure(toy(crystal, "harmonic"), Scheme("gradient"), crystal, TWICE, silent)
-    assert dict(data.second_potential_energy.sizes) == {"ensemble_bath": 2, "replica": 16, "time": 41}
+    assert dict(data.second_potential_energy.sizes) == {"ensemble_bath": 2, "replica": 20, "time": 41}
     assert data.attrs["second_temperature"] == 1.25 * KELVIN
     found = findings(data)
     for bath in TWICE.ensemble_baths:
-        # sqrt(2 / 21) of scatter a sample, 130 that are independent; four sigma: false alarm 1e-4
+        # sqrt(2 / 21) of scatter a sample, 130 and more that are independent; four sigma: false alarm 1e-4
         energy = 8 * data.second_potential_energy.sel(ensemble_bath=bath).mean() / (10.5 * BOLTZMANN)
         assert float(energy) == pytest.approx(1.25 * KELVIN, rel=4 * np.sqrt(2 / 21 / 130))
         deviation = found[f"ensemble_{bath}"]
@@ -430,6 +430,7 @@ def test_progress_goes_from_zero_to_one(crystal):
         ({"longest_lag": 0.01}, "longest_lag is 0.01"),
         ({"rdf_width": 7.0}, "rdf_width 7.0 Å is above rdf_range 3.0 Å"),
         ({"settling_time": -1.0}, "settling_time is -1.0; expected 0 or more"),
+        ({"seed": -1}, "seed is -1; expected 0 or more"),
         ({"second_temperature": np.inf}, "second_temperature is inf; expected 0 or more"),
         ({"second_temperature": 1.0}, "second_temperature is 1; expected another temperature"),
         ({"ensemble_baths": ("svr_20",)}, r"ensemble_baths are \['svr_20'\]; expected some of \['langevin_100',"),

@@ -1,13 +1,15 @@
 """Judging series under heat baths that were made up, so that every number is known."""
 
+import math
+
 import numpy as np
 import pytest
 import xarray as xr
-from scipy import stats
+from scipy import linalg, stats
 
 from conservbench.observables.rdf_comparison import first_peak
 from conservbench.outcome import Outcome
-from conservbench.protocols.thermostat.judge import compare, inefficiency, judge
+from conservbench.protocols.thermostat.judge import compare, decorrelated, inefficiency, judge, memory
 from conservbench.units import BOLTZMANN
 
 N_ATOMS, N_DOF, TARGET = 64, 189.0, 300.0
@@ -128,25 +130,82 @@ def test_a_temperature_that_rises_is_no_steady_state_if_power_comes_in():
 def test_kinetic_energies_are_tested_against_their_gamma_distribution():
     data = synthetic(seed=3)
     judged = found(data)
-    for bath in BATHS:
+    # samples of 0.02 ps: 3 tau are 2 of them, 6 tau 6, 2 pi tau 32; each replica has 201
+    for bath, stride in (("langevin_10", 2), ("svr_20", 6), ("nose_hoover_100", 32)):
+        interval = judged[f"kinetic_distribution_{bath}"].interval
         # false alarm 1e-3 each
-        assert judged[f"kinetic_distribution_{bath}"].interval.value > 1e-3
-    assert inefficiency(data.kinetic_energy[2]) < 1.5
+        assert interval.value > 1e-3
+        assert interval.n == 4 * math.ceil(201 / stride)
+    forgetful = judged["kinetic_distribution_langevin_1000"]
+    assert forgetful.outcome is Outcome.UNSUPPORTED
+    assert forgetful.reason == "8 decorrelated samples of the kinetic energy, 20 are needed"
     law = stats.gamma(N_DOF / 2, scale=BOLTZMANN * TARGET)
-    # samples that were independent may be thinned to every second
-    for step in (1, 2):
-        p = stats.kstest((N_ATOMS * data.kinetic_energy[2].values[:, ::step]).ravel(), law.cdf).pvalue
-        if judged["kinetic_distribution_svr_20"].interval.n == data.kinetic_energy[2, :, ::step].size:
-            assert judged["kinetic_distribution_svr_20"].interval.value == pytest.approx(p, rel=1e-6)
-            break
-    else:
-        pytest.fail("neither all samples nor every second were used")
+    p = stats.kstest((N_ATOMS * data.kinetic_energy[2].values[:, ::-6]).ravel(), law.cdf).pvalue
+    assert judged["kinetic_distribution_svr_20"].interval.value == pytest.approx(p, rel=1e-6)
     # the mean of 300 K, and half the width: what a bath makes that forces the kinetic energy
     narrow = data.assign(kinetic_energy=0.5 * data.kinetic_energy + 0.5 * data.kinetic_energy.mean())
     assert found(narrow)["kinetic_distribution_svr_20"].interval.value < 1e-3
 
 
-def at_two_temperatures(hot=1.1, *, cold=1.0, width=1.0, n_dof=N_DOF, seed=0, n=250):
+def oscillators(n_trials, n_replicas, n_times, *, tau=100.0, interval=16.0, n_modes=8, seed=0):
+    """Kinetic energies over k T, (n_trials, n_replicas, n_times), of oscillators of 3 to 16 THz in a Langevin bath.
+
+    Exact, and canonical from the start. An energy is forgotten in tau where that is long; times are in fs.
+    """
+    random = np.random.default_rng(seed)
+    kinetic = np.zeros((n_times, n_trials * n_replicas))
+    for omega in 2e-3 * np.pi * np.linspace(3.0, 16.0, n_modes):
+        flow = linalg.expm(interval * np.array([[0.0, 1.0], [-(omega**2), -1.0 / tau]]))
+        canonical = np.diag([omega**-2, 1.0])
+        kick = np.linalg.cholesky(canonical - flow @ canonical @ flow.T)
+        phase = np.sqrt(canonical) @ random.normal(size=(2, kinetic.shape[1]))
+        for k in range(n_times):
+            kinetic[k] += 0.5 * phase[1] ** 2
+            phase = flow @ phase + kick @ random.normal(size=phase.shape)
+    return kinetic.T.reshape(n_trials, n_replicas, n_times)
+
+
+@pytest.mark.parametrize(
+    ("tau", "n_replicas", "n_times"),
+    # records 4, 0.4 and 20 times as long as it takes to forget an energy, and strong damping
+    [(100.0, 12, 26), (1000.0, 24, 26), (100.0, 8, 126), (10.0, 4, 26)],
+)
+def test_right_kinetic_energies_fail_as_rarely_as_the_levels_say(tau, n_replicas, n_times):
+    """The test at 5 % and 0.1 % over 400 trials, also where the record is too short to show its own correlations."""
+    data = oscillators(400, n_replicas, n_times, tau=tau)
+    bath = xr.Dataset(coords={"kind": "langevin", "tau": tau, "time": 0.016 * np.arange(n_times)})
+    law = stats.gamma(8 / 2)
+    samples = [decorrelated(trial, memory(bath)) for trial in data]
+    assert min(map(len, samples)) >= 20
+    p = np.array([stats.kstest(each, law.cdf).pvalue for each in samples])
+    # binomial: more than 38 of 400 at 5 % with 8e-5, 5 or more at 0.1 % with 6e-5; too few would be a weak test
+    assert 5 <= (p < 0.05).sum() <= 38
+    assert (p < 0.001).sum() <= 4
+
+
+def test_a_short_record_alone_does_not_show_its_correlations():
+    """What the memory of the bath is for: by blocking alone every sixth right ensemble fails at 5 %, and worse."""
+    p = [
+        stats.kstest(trial[:, :: math.ceil(inefficiency(trial))].ravel(), stats.gamma(8 / 2).cdf).pvalue
+        for trial in oscillators(400, 4, 26)
+    ]
+    assert np.mean(np.array(p) < 0.05) > 0.1
+
+
+def test_samples_are_as_far_apart_as_a_bath_remembers():
+    """3 tau under Langevin, 6 tau under rescaling, 2 pi tau under a chain, of samples of 0.02 ps."""
+    expected = {"langevin_1000": 150.0, "langevin_10": 1.5, "svr_20": 6.0, "nose_hoover_100": 10.0 * np.pi}
+    data = synthetic()
+    assert {bath: memory(data.sel(bath=bath)) for bath in BATHS} == pytest.approx(expected)
+    series = np.random.default_rng(0).normal(size=(3, 20))
+    # counted from the end; one a replica where the memory is longer than the record
+    np.testing.assert_array_equal(decorrelated(series, 6.5), series[:, [19, 12, 5]].ravel())
+    np.testing.assert_array_equal(decorrelated(series, 1000.0), series[:, 19])
+    # what is slower than the bath counts as well
+    assert decorrelated(np.repeat(series, 16, 1), 1.0).size <= 3 * 40
+
+
+def at_two_temperatures(hot=1.1, *, cold=1.0, width=1.0, n_dof=N_DOF, seed=0, n=1000):
     """Harmonic potential energies of 4 replicas at 300 and 330 K, drawn at ``cold`` and ``hot`` times 300 K."""
     random = np.random.default_rng(seed)
 
@@ -196,7 +255,7 @@ def test_energies_at_two_temperatures_of_one_ensemble_differ_by_the_boltzmann_fa
     ],
 )
 def test_energies_of_another_ensemble_are_found_out(wrong):
-    """500 samples at each temperature: on average 4 to 15 standard errors off."""
+    """668 samples at each temperature: on average 4 to 15 standard errors off."""
     found_out = deviation(at_two_temperatures(**wrong))
     assert found_out.interval.value > 3.0
     assert found_out.outcome is Outcome.COMPLETED

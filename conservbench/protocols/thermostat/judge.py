@@ -68,6 +68,12 @@ PAIRS: Final = 50
 _RELAXATIONS: Final = {"langevin": 1.0, "svr": 2.0}
 """tau over the time in which the heat of a bath makes up for a temperature error, by its kind."""
 
+MEMORY: Final = 3.0
+"""Samples are decorrelated once an error of the energy has had so many of these times to be made up for."""
+
+_PERIOD: Final = 2.0 * math.pi
+"""Period over tau in which a Nosé-Hoover chain and the energy of weakly coupled oscillators swing."""
+
 _UNITS: Final = (BOLTZMANN, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 """Of physical_validation, for energies in eV and temperatures in K; it is asked for nothing that has another unit."""
 
@@ -243,7 +249,7 @@ def _kinetic_distribution(sound: xr.Dataset, attributes: dict[str, float]) -> In
         ValueError: too few samples are left.
     """
     kinetic = sound.kinetic_energy.values * attributes["n_atoms"]
-    samples = kinetic[:, :: math.ceil(inefficiency(kinetic))].ravel()
+    samples = decorrelated(kinetic, memory(sound))
     if len(samples) < SAMPLES:
         raise ValueError(f"{len(samples)} decorrelated samples of the kinetic energy, {SAMPLES} are needed")
     with _silence():
@@ -282,10 +288,10 @@ def _of_ensemble(data: xr.Dataset, bath: str, warming: str) -> Finding:
         each.values[lasted] * data.attrs["n_atoms"] for each in (first.potential_energy, second.second_potential_energy)
     ]
     kelvins = [float(data.attrs[key]) for key in ("target_temperature", "second_temperature")]
-    return _finding("ensemble", bath, lasted, lambda: _ensemble(energies, kelvins), warming)
+    return _finding("ensemble", bath, lasted, lambda: _ensemble(energies, kelvins, memory(first)), warming)
 
 
-def _ensemble(energies: Sequence[Series], kelvins: Sequence[float]) -> Interval:
+def _ensemble(energies: Sequence[Series], kelvins: Sequence[float], remembered: float) -> Interval:
     """By how many standard errors ln P_2(U) / P_1(U) misses the slope 1 / k_B T_1 - 1 / k_B T_2.
 
     By physical_validation, which fits the slope by maximum likelihood; its error is that of the fit, so that nothing is
@@ -294,11 +300,12 @@ def _ensemble(energies: Sequence[Series], kelvins: Sequence[float]) -> Interval:
     Args:
         energies: (n_replicas, n_times) potential energies of the whole system at each temperature, eV.
         kelvins: the temperatures.
+        remembered: samples for which the bath may remember an energy.
 
     Raises:
         ValueError: too few samples are left, or they do not overlap.
     """
-    samples = [series[:, :: math.ceil(inefficiency(series))].ravel() for series in energies]
+    samples = [decorrelated(series, remembered) for series in energies]
     counts = [len(each) for each in samples]
     if min(counts) < PAIRS:
         raise ValueError(f"{min(counts)} decorrelated samples of the potential energy, {PAIRS} are needed")
@@ -338,6 +345,40 @@ def _silence() -> Iterator[None]:
         logging.disable(before)
 
 
+def memory(data: xr.Dataset) -> float:
+    """Samples for which a bath may remember an energy, however short the record that is to show it.
+
+    The energy of weakly damped oscillators goes to that of the bath in tau under Langevin and in 2 tau under stochastic
+    rescaling, and :data:`MEMORY` times as much passes between two samples. A chain does not damp: it swings with a
+    period of 2 pi tau, and what forgets is the system, in a liquid within about one of them, in a harmonic crystal
+    never.
+
+    Args:
+        data: of one bath.
+    """
+    interval = 1e3 * float(data.time[1] - data.time[0])
+    kind = str(data.kind.values)
+    times = MEMORY * _RELAXATIONS[kind] if kind in _RELAXATIONS else _PERIOD
+    return times * float(data.tau) / interval
+
+
+def decorrelated(series: ArrayLike, remembered: float) -> Series:
+    """Samples of all replicas that are as far apart as their inefficiency and the memory of their bath ask for.
+
+    They are counted back from the end of the record, farthest from what replicas were before it.
+
+    Args:
+        series: (n_replicas, n_times).
+        remembered: samples, see :func:`memory`; beyond the record, one sample a replica is left: replicas are
+            independent.
+
+    Returns:
+        (n,).
+    """
+    values = np.asarray(series, dtype=float)
+    return values[:, :: -math.ceil(max(inefficiency(values), remembered))].ravel()
+
+
 def inefficiency(series: ArrayLike) -> float:
     """Samples that count for one, by blocking: the largest b var(means of blocks of b) / var over lengths b.
 
@@ -348,7 +389,7 @@ def inefficiency(series: ArrayLike) -> float:
         series: (n_replicas, n_times).
 
     Returns:
-        1 or more; blocks are up to a quarter of the series long.
+        1 or more; blocks are up to a quarter of the series long, and nothing that is slower is seen.
     """
     values = np.asarray(series, dtype=float)
     deviations = values - values.mean()
