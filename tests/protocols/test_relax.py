@@ -9,25 +9,27 @@ import pytest
 import torch
 import xarray as xr
 from ase.build import bulk
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.optimize import LBFGS
 
 from conservbench.cards import build, find_protocol
 from conservbench.dynamics.coordinates import FixedCell
 from conservbench.dynamics.forces import force_of
 from conservbench.dynamics.relaxation import OPTIMIZERS, Ending, relax, wandering
+from conservbench.models.ase import ASEModel
 from conservbench.models.base import InvalidPredictionError, Prediction, UnsupportedError
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.models.toy import Field, ToyModel
 from conservbench.outcome import Outcome
 from conservbench.protocols.relax import settings as settings_module
-from conservbench.protocols.relax.judge import SAME_ENERGY, compare, cost_ratio, judge, key_of, unit_of
+from conservbench.protocols.relax.judge import SAME_ENERGY, compare, cost_ratio, judge, unit_of
 from conservbench.protocols.relax.measure import measure
 from conservbench.protocols.relax.minima import distance, distances, largest_group, unlikeness
 from conservbench.protocols.relax.orbit import closed_orbits
-from conservbench.protocols.relax.settings import Settings
+from conservbench.protocols.relax.settings import Settings, key_of
 from conservbench.protocols.relax.starts import starts_of
 from conservbench.scheme import Scheme
+from conservbench.scoring import gate_of
 from conservbench.state import from_atoms
 from conservbench.systems import System, find_system
 
@@ -89,6 +91,29 @@ class Wrapped:
         return self.change(state, self.model.evaluate(state, forces=wanted, stress=stress))
 
 
+class Springs(Calculator):
+    """Harmonic silicon as an ASE calculator; ``change(calculator)`` is called at the end of each calculation."""
+
+    implemented_properties = ("energy", "forces", "stress")
+
+    def __init__(self, crystal, change=lambda calculator: None):
+        super().__init__()
+        self.fractions, self.change, self.asked = crystal.sites.get_scaled_positions(), change, 0
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.asked += 1
+        away = self.atoms.positions - self.fractions @ self.atoms.cell.array
+        away -= away.mean(0)
+        tensor = STIFFNESS * away.T @ away / self.atoms.get_volume()
+        self.results = {
+            "energy": 0.5 * STIFFNESS * (away**2).sum(),
+            "forces": -STIFFNESS * away,
+            "stress": tensor.ravel()[[0, 4, 8, 5, 2, 1]],
+        }
+        self.change(self)
+
+
 class Silicon(Calculator):
     """Stillinger-Weber silicon as an ASE calculator."""
 
@@ -148,7 +173,8 @@ def test_a_harmonic_crystal_relaxes_to_its_sites(crystal, harmonic):
             assert (fraction.interval.value, fraction.interval.n, fraction.outcome) == (100, 7, Outcome.COMPLETED)
             # Clopper and Pearson for 7 of 7: 0.025^(1/7)
             assert fraction.interval.low == pytest.approx(100 * 0.025 ** (1 / 7))
-        assert found[f"{name}_floor"].interval.high < 1e-5
+        floor = found[f"{name}_floor"].interval
+        assert (floor.value, floor.low, floor.high, floor.n) == (1e-5, -np.inf, 1e-5, 7)
         assert found[f"{name}_orbits"].interval.value == 0
     assert found["lbfgs_steps_1e-2"].interval.value < found["fire_steps_1e-2"].interval.value
     assert found["same_minimum"].interval.value == 100
@@ -315,6 +341,75 @@ def test_regret_of_a_force_that_vanishes_elsewhere(crystal):
     assert compare(gone, twin)[0].outcome is Outcome.EXPLODED
 
 
+def stuck(data, starts, fmax, ending="exhausted"):
+    """Relaxations as they were, but that some starts came no lower than ``fmax``."""
+    changed = data.copy(deep=True)
+    changed.fmax[:, starts] = data.fmax[:, starts].clip(min=fmax)
+    changed.ending[:, starts] = ending
+    return changed
+
+
+def regret_gate(finding):
+    return gate_of(find_protocol("relax").metrics["regret"], finding.interval, finding.outcome)
+
+
+def test_regret_does_not_pass_where_nothing_converged(crystal):
+    settings = dataclasses.replace(SETTINGS, max_steps=1)
+    model = toy(crystal, "two-headed", 0.1)
+    data, twin = (measure(model, scheme, crystal, settings, silent) for scheme in (DIRECT, GRADIENT))
+    assert not (twin.ending == "converged").any()
+    regret = compare(data, twin)[0]
+    assert (regret.interval, regret.outcome, regret_gate(regret)) == (None, Outcome.NOT_CONVERGED, None)
+    assert regret.reason == (
+        "7 of 7 did not converge; its twin did not converge from 7 of 7 (start 0, 1, 2, 3, 4, 5, 6), left out"
+    )
+    # against minima of the twin a row that found none can fail, but not pass
+    twin = measure(model, GRADIENT, crystal, SETTINGS, silent)
+    regret = compare(data, twin)[0]
+    assert (regret.outcome, regret.interval.n) == (Outcome.NOT_CONVERGED, 7)
+    assert regret.interval.value > 1
+    assert regret_gate(regret) != "pass"
+
+
+def test_what_the_twin_did_not_relax_is_left_out_and_not_blamed_on_the_row(crystal):
+    model = shifted(crystal, 0.005)
+    data, twin = (measure(model, scheme, crystal, SETTINGS, silent) for scheme in (MTS, GRADIENT))
+    assert regret_gate(compare(data, twin)[0]) == "pass"
+    regret, speedup = compare(data, stuck(twin, [2, 5], 0.3))
+    for finding in (regret, speedup):
+        assert (finding.interval.n, finding.outcome) == (5, Outcome.NOT_CONVERGED)
+        assert finding.reason.startswith("its twin did not converge from 2 of 7 (start 2, 5), left out")
+    assert regret_gate(regret) == "unclear"
+    regret, speedup = compare(stuck(data, [1], 0.3), stuck(twin, [2], 0.3))
+    assert (regret.interval.n, speedup.interval.n) == (6, 5)
+    for finding in (regret, speedup):
+        assert finding.reason.startswith("1 of 7 did not converge; its twin did not converge from 1 of 7 (start 2)")
+    # low enough for a minimum, not for its cost
+    regret, speedup = compare(data, stuck(twin, [2], 5e-3))
+    assert (regret.outcome, speedup.outcome) == (Outcome.COMPLETED, Outcome.NOT_CONVERGED)
+    everything = list(range(7))
+    regret, speedup = compare(data, stuck(twin, everything, 0.3, "exploded"))
+    assert (regret.interval, regret.outcome, regret_gate(regret)) == (None, Outcome.NOT_CONVERGED, None)
+    assert (speedup.interval, speedup.outcome) == (None, Outcome.NOT_CONVERGED)
+
+
+def test_a_residual_force_is_that_of_most_starts(harmonic):
+    metric = find_protocol("relax").metrics["lbfgs_floor"]
+
+    def floor(starts):
+        finding = findings(stuck(harmonic, starts, 1.85))["lbfgs_floor"]
+        return finding.interval, finding.outcome, gate_of(metric, finding.interval, finding.outcome)
+
+    # of seven, the interval goes from the lowest to the highest; 1e-5, where relaxations end, bounds what is lower
+    interval, outcome, gate = floor([3])
+    assert (interval.value, interval.low, interval.high, interval.n) == (1e-5, -np.inf, 1.85, 7)
+    assert (outcome, gate) == (Outcome.NOT_CONVERGED, "unclear")
+    interval, _, gate = floor([0, 1, 2, 3])
+    assert (interval.value, interval.low, gate) == (1.85, -np.inf, "unclear")
+    interval, _, gate = floor(list(range(7)))
+    assert (interval.value, interval.low, gate) == (1.85, 1.85, "fail")
+
+
 def test_a_handover_counts_what_it_saves(crystal):
     model = shifted(crystal, 0.005)
     data, twin = (measure(model, scheme, crystal, SETTINGS, silent) for scheme in (MTS, GRADIENT))
@@ -423,6 +518,103 @@ def test_a_gradient_model_without_stress_is_unsupported_in_its_cells_alone(cryst
     assert found["lbfgs_converged_1e-5"].interval.value == 100
 
 
+FEW = dataclasses.replace(SETTINGS, rattles=(0.05,), thermal=0)
+
+
+def no_stress():
+    raise PropertyNotImplementedError("stress")
+
+
+def raising(calculator):
+    raise RuntimeError("no stress\ntoday")
+
+
+@pytest.mark.parametrize(
+    ("stress", "outcome", "reason"),
+    [
+        (lambda: np.full(6, np.nan), Outcome.FAILED, "InvalidPredictionError: stresses of the starts are not finite"),
+        (lambda: raising(None), Outcome.FAILED, "RuntimeError: no stress today"),
+        (lambda: 1 / 0, Outcome.FAILED, "ZeroDivisionError: division by zero"),
+        (lambda: [0.0], Outcome.FAILED, "InvalidPredictionError: Springs, system 0: stress: shape is"),
+        (no_stress, Outcome.UNSUPPORTED, "Springs has no stress"),
+    ],
+)
+def test_a_broken_stress_costs_the_variable_cells_alone(crystal, stress, outcome, reason):
+    calculator = Springs(crystal)
+    calculator.get_stress = lambda atoms: stress()
+    data = measure(ASEModel(calculator), GRADIENT, crystal, FEW, silent)
+    whole = measure(ASEModel(Springs(crystal)), GRADIENT, crystal, FEW, silent)
+    xr.testing.assert_identical(data.isel(start=slice(3)).fmax, whole.isel(start=slice(3)).fmax)
+    found = findings(data)
+    for metric in ("cell_converged_1e-3", "cell_steps_1e-3", "cell_volume"):
+        assert (found[metric].interval, found[metric].outcome) == (None, outcome)
+        assert found[metric].reason.startswith(reason)
+    for name in FEW.optimizers:
+        assert (found[f"{name}_converged_1e-5"].interval.value, found[f"{name}_floor"].outcome) == (100, "completed")
+    failed = outcome is Outcome.FAILED
+    assert data.attrs["outcome"] == ("failed" if failed else "completed")
+    assert data.attrs["outcome_reason"].startswith(f"variable cells: {reason}" if failed else "")
+    assert findings(whole)["cell_converged_1e-3"].interval.value == 100
+
+
+def test_an_interrupt_is_passed_on(crystal):
+    def interrupt(atoms):
+        raise KeyboardInterrupt
+
+    calculator = Springs(crystal)
+    calculator.get_stress = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        measure(ASEModel(calculator), GRADIENT, crystal, FEW, silent)
+
+
+def broken_after(calls, change):
+    return lambda calculator: change(calculator) if calculator.asked > calls else None
+
+
+def vanishing(calculator):
+    calculator.results["forces"] = calculator.results["forces"] * np.nan
+
+
+def first_calls(crystal):
+    whole = measure(ASEModel(Springs(crystal)), GRADIENT, crystal, FEW, silent)
+    return whole, int(whole.calls.sel(channel="gradient", optimizer="lbfgs")[:3].sum())
+
+
+@pytest.mark.parametrize("later", [0, 10])
+def test_a_calculator_that_raises_later_keeps_the_first_optimizer(crystal, later, tmp_path):
+    whole, calls = first_calls(crystal)
+    calculator = Springs(crystal, broken_after(calls + later, raising))
+    data = measure(ASEModel(calculator), GRADIENT, crystal, FEW, silent)
+    # L-BFGS needs two steps, which is all that is left of the series
+    xr.testing.assert_identical(data.fmax.sel(optimizer="lbfgs")[:3], whole.fmax.sel(optimizer="lbfgs")[:3, :3])
+    said = "RuntimeError: no stress today"
+    assert data.attrs["outcome"] == "failed"
+    assert data.attrs["outcome_reason"] == f"fire: {said}; variable cells: {said}"
+    data.to_netcdf(tmp_path / "cell.nc", engine="h5netcdf")
+    for each in (data, xr.load_dataset(tmp_path / "cell.nc", engine="h5netcdf")):
+        found = findings(each)
+        assert list(found) == list(findings(whole))
+        assert found["lbfgs_converged_1e-5"] == findings(whole)["lbfgs_converged_1e-5"]
+        fire = [finding for metric, finding in found.items() if metric.startswith("fire")]
+        assert {(finding.interval, finding.outcome, finding.reason) for finding in fire} == {
+            (None, Outcome.FAILED, said)
+        }
+    with pytest.raises(RuntimeError, match="no stress"):
+        measure(ASEModel(Springs(crystal, broken_after(calls - 1, raising))), GRADIENT, crystal, FEW, silent)
+
+
+def test_a_calculator_that_vanishes_later_keeps_the_first_optimizer(crystal):
+    whole, calls = first_calls(crystal)
+    data = measure(ASEModel(Springs(crystal, broken_after(calls, vanishing))), GRADIENT, crystal, FEW, silent)
+    found = findings(data)
+    assert found["lbfgs_converged_1e-5"] == findings(whole)["lbfgs_converged_1e-5"]
+    assert (data.ending.sel(optimizer="fire")[:3] == "exploded").all()
+    assert (found["fire_floor"].interval, found["fire_floor"].outcome) == (None, Outcome.EXPLODED)
+    assert found["fire_floor"].reason == "3 of 3 did not converge, 3 exploded"
+    assert found["cell_volume"].outcome is Outcome.FAILED
+    assert "forces on atoms and cells of the starts are not finite" in found["cell_volume"].reason
+
+
 def test_results_are_reproduced_bit_for_bit_and_written(crystal, harmonic, tmp_path):
     again = measure(toy(crystal, "harmonic"), GRADIENT, crystal, SETTINGS, silent)
     xr.testing.assert_identical(again, harmonic)
@@ -497,6 +689,9 @@ def test_minima_that_a_symmetry_joins_are_alike():
         ({"thresholds": (1e-3, 1e-2)}, "thresholds is .*; expected one or more, greatest first"),
         ({"thresholds": ()}, "thresholds is"),
         ({"thresholds": (np.nan,)}, "thresholds is .*; expected positive numbers"),
+        ({"thresholds": (1e-1, 2e-3)}, "thresholds end at 0.002 eV/Å, where relaxations end; expected 0.001 or less"),
+        ({"thresholds": (5e-2, 4.9e-2, 1e-3)}, "thresholds has 0.05 and 0.049; metrics name both 5e-2"),
+        ({"seed": -1}, "seed is -1; expected 0 or more"),
         ({"rattles": ()}, "rattles is"),
         ({"strains": (-0.1,)}, "strains is"),
         ({"max_steps": 0}, "max_steps is 0; expected 1 or more"),

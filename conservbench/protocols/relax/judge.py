@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -152,16 +153,21 @@ def _convergence(prefix: str, run: xr.Dataset, threshold: float) -> list[Finding
 
 
 def _floor(metric: str, run: xr.Dataset) -> Finding:
-    """Median of the lowest longest force of each start: no higher than the last threshold where most converge.
+    """Median of the lowest longest force of each start: a bound, the last threshold, where more than half converge.
 
-    Those forces differ by powers of ten between the starts that converge and those that do not, so that no mean speaks
-    for both. The interval of six starts goes from the lowest to the highest, that of fewer is infinite.
+    A start that converges was stopped at the last threshold, and counts as that: what it stopped at below says nothing,
+    and nothing bounds it from below. Starts that do not are higher by powers of ten, so that no mean speaks for both
+    kinds. The interval of six starts reaches up to the highest of them, that of fewer to infinity.
     """
+    end = float(run.threshold.values[-1])
     finishing = np.where(run.step.values >= run.handover.values[:, None], run.fmax.values, np.nan)
     lowest = np.where(np.isfinite(finishing), finishing, np.inf).min(1, initial=np.inf)
     outcome, reason = _failures(run, run.ending.values == "converged")
     kept = np.isfinite(lowest) & (run.ending.values != "exploded")
-    interval = median_interval(lowest[kept]) if kept.any() else None
+    if not kept.any():
+        return Finding(metric, unit_of(metric), None, outcome, reason)
+    interval = median_interval(np.maximum(lowest[kept], end))
+    interval = replace(interval, low=-math.inf) if interval.low <= end else interval
     return Finding(metric, unit_of(metric), interval, outcome, reason)
 
 
