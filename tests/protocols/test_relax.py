@@ -603,6 +603,28 @@ def test_a_calculator_that_raises_later_keeps_the_first_optimizer(crystal, later
         measure(ASEModel(Springs(crystal, broken_after(calls - 1, raising))), GRADIENT, crystal, FEW, silent)
 
 
+def test_calls_that_cannot_be_timed_cost_the_speedup_alone(crystal, monkeypatch):
+    model = toy(crystal, "two-headed", 0.1)
+    twin = measure(model, GRADIENT, crystal, FEW, silent)
+    inner = model.evaluate
+    evaluated = []
+
+    def evaluate(state, *, forces=(), stress=False, graph=False):
+        evaluated.append(stress)
+        # the calls with a stress are the last but for those that are timed
+        if True in evaluated and not stress:
+            raising(None)
+        return inner(state, forces=forces, stress=stress, graph=graph)
+
+    monkeypatch.setattr(model, "evaluate", evaluate)
+    data = measure(model, MTS, crystal, FEW, silent)
+    assert data.attrs["outcome_reason"] == "costs: calls could not be timed"
+    regret, speedup = compare(data, twin)
+    assert regret.outcome is Outcome.COMPLETED
+    assert (speedup.interval, speedup.outcome) == (None, Outcome.FAILED)
+    assert speedup.reason == "calls could not be timed"
+
+
 def test_a_calculator_that_vanishes_later_keeps_the_first_optimizer(crystal):
     whole, calls = first_calls(crystal)
     data = measure(ASEModel(Springs(crystal, broken_after(calls, vanishing))), GRADIENT, crystal, FEW, silent)

@@ -239,15 +239,15 @@ def _dataset(runs: Sequence[Sequence[_Run]], batch: State, settings: Settings) -
     endings = np.full(shape, LEFT_OUT, dtype=object)
     calls = np.zeros((len(CHANNELS), *shape), dtype=np.int64)
     positions, cells = np.full((*shape, n_atoms, 3), np.nan), np.full((*shape, 3, 3), np.nan)
-    has_energy = True
+    has_energy = False
     for index, parts in enumerate(runs):
         begin = 0
         for run in parts:
             done = run.relaxation
             here = (index, slice(begin, begin + len(done.steps)))
             series["fmax"][here][:, : done.fmax.shape[1]] = done.fmax
-            has_energy = has_energy and done.energy is not None
             if done.energy is not None:
+                has_energy = True
                 series["energy"][here][:, : done.energy.shape[1]] = done.energy / n_atoms
             for name in ("steps", "path", "extent", "recurrence"):
                 numbers[name][here] = getattr(done, name)
@@ -300,6 +300,8 @@ def _ending(data: xr.Dataset) -> dict[str, str]:
     failures = {str(name): str(data.failure.sel(optimizer=name).item()) for name in data.optimizer.values}
     if data.attrs["variable_cell_outcome"] == Outcome.FAILED:
         failures["variable cells"] = data.attrs["variable_cell_reason"]
+    if "call_time" in data and bool(data.call_time.isnull().any()):
+        failures["costs"] = "calls could not be timed"
     for name in data.optimizer.values:
         run = data.sel(optimizer=name)
         asked = int((run.ending != LEFT_OUT).sum())
