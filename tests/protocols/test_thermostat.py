@@ -474,6 +474,9 @@ def test_card_names_the_metrics_that_are_judged(crystal):
         key for key in declared if key.startswith(("rdf", "vdos"))
     }
     assert sum(metric.headline for metric in card.metrics.values()) == 6
+    # what the method names is cited
+    for doi in ("10.1063/1.2408420", "10.1063/1.463940", "10.1371/journal.pone.0202764", "10.1021/ct300688p"):
+        assert doi in card.bibtex
     assert all(any(key.startswith(metric) for metric in UNITS) for key in declared)
     for tier in ("smoke", "quick", "standard"):
         each = build(Settings, card.settings(tier), tier)
