@@ -241,8 +241,10 @@ def load(card: ModelCard, system: System, *, device: str = "cpu", dtype: str | N
     from conservbench.cards import CardError, build
 
     options = build(Options, card.options, f"{card.path}: [options]")
-    if card.scheme.kind == "mts":
-        raise CardError(f"{card.path}: scheme is 'mts'; an ASE calculator has one force: gradient or direct")
+    if card.scheme.kind == "mts" and card.fast is None:
+        raise CardError(
+            f"{card.path}: scheme is 'mts'; an ASE calculator has one force: name the card of another model as 'fast'"
+        )
     factory = import_factory(options.factory)
     try:
         calculator = factory(**options.arguments)

@@ -17,6 +17,7 @@ from conservbench.cards import CardError, find_model
 from conservbench.models import ase as ase_models
 from conservbench.models.ase import ASEModel, import_factory
 from conservbench.models.base import InvalidPredictionError, UnsupportedError
+from conservbench.models.load import load_model
 from conservbench.state import from_atoms, select
 from conservbench.systems import find_system
 
@@ -252,8 +253,11 @@ def test_load_names_a_wrong_factory(tmp_path, factory, message):
         ase_models.load(find_model(str(path)), find_system("si-64"))
 
 
-def test_two_channels_are_refused(tmp_path):
+def test_two_channels_need_two_models(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text(card_text('factory = "ase.calculators.emt:EMT"', scheme="mts"))
-    with pytest.raises(CardError, match="one force"):
+    text = card_text('factory = "ase.calculators.emt:EMT"', scheme="mts").replace("[options]", "stride = 4\n[options]")
+    path.write_text(text)
+    with pytest.raises(CardError, match="one force: name the card of another model as 'fast'"):
         ase_models.load(find_model(str(path)), find_system("si-64"))
+    path.write_text(text.replace("stride = 4", 'stride = 4\nfast = "si-sw"'))
+    assert load_model(find_model(str(path)), find_system("si-64")).channels == ("gradient", "direct")
