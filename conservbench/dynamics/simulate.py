@@ -86,3 +86,17 @@ def simulate(
         report(record / max(n_records, 1))
     nobody = np.full((n_replicas, n_records + 1), np.nan)
     return Recording({name: series.get(name, nobody) for name in observe}, exploded, md)
+
+
+def advance(
+    start: _Moving | None,
+    step: Callable[[_Moving], _Moving],
+    n_steps: int,
+    *,
+    n_replicas: int,
+    healthy: Callable[[MDState], Tensor],
+) -> _Moving | None:
+    """Steps that are not recorded; the replicas that lasted, None if none did. See :func:`simulate`."""
+    return simulate(
+        start, step, n_replicas=n_replicas, n_records=n_steps, interval=1, observe={}, healthy=healthy
+    ).final

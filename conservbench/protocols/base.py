@@ -21,6 +21,11 @@ Report = Callable[[float], None]
 """Told the fraction of a measurement that is done, in [0, 1]."""
 
 
+def within(report: Report, begin: float, end: float) -> Report:
+    """The report of a part of a measurement, which lies between two fractions of the whole."""
+    return lambda fraction: report(begin + (end - begin) * fraction)
+
+
 @dataclass(frozen=True)
 class Finding:
     """One metric of one cell.

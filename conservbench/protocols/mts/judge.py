@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
+from conservbench.protocols.survivors import of_survivors
 from conservbench.statistics import Interval, distance_interval, mean_interval, median_interval, slope_interval
 from conservbench.units import MILLI
 
@@ -220,14 +221,4 @@ def _of_replicas(
     """One finding from the replicas that lasted in all runs given, which are along ``stride`` or ``bath``."""
     ends = data.explosion_time if along == "stride" else data.bath_explosion_time
     lasted: NDArray[np.bool_] = ends.isnull().all(along).values
-    n_lasted, n = int(lasted.sum()), data.sizes["replica"]
-    if n_lasted == 0:
-        return Finding(metric, unit, None, Outcome.EXPLODED, f"{n} of {n} replicas exploded")
-    try:
-        interval = statistic(data.isel(replica=np.flatnonzero(lasted)))
-    except ValueError as error:
-        return Finding(metric, unit, None, Outcome.UNSUPPORTED, str(error))
-    if n_lasted == n:
-        return Finding(metric, unit, interval)
-    reason = f"{n - n_lasted} of {n} replicas exploded and are left out"
-    return Finding(metric, unit, interval, Outcome.EXPLODED, reason)
+    return of_survivors(metric, unit, lasted, lambda: statistic(data.isel(replica=np.flatnonzero(lasted))))

@@ -18,14 +18,15 @@ from conservbench.dynamics.integrator import Integrator, integrator
 from conservbench.dynamics.maxwell_boltzmann import draw_momenta
 from conservbench.dynamics.md_state import MDState
 from conservbench.dynamics.noise import Noise
-from conservbench.dynamics.simulate import Observe, Recording, simulate
+from conservbench.dynamics.simulate import Observe, Recording, advance, simulate
 from conservbench.dynamics.thermostat import Thermostat, step, thermostat
 from conservbench.models.base import Model, UnsupportedError, check_support
 from conservbench.observables.rdf import radial_distribution
 from conservbench.observables.temperature import cooler_than, kinetic_energy, temperature
 from conservbench.outcome import Outcome
-from conservbench.protocols.base import Report
+from conservbench.protocols.base import Report, within
 from conservbench.protocols.mts.settings import Settings
+from conservbench.protocols.sampling import steps_lasting
 from conservbench.scheme import CHANNELS, Scheme
 from conservbench.state import State, from_atoms
 from conservbench.units import FEMTOSECOND
@@ -73,7 +74,7 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
     for time_step in settings.time_steps:
         for stride in settings.strides:
             engine = integrator(model, Scheme("mts", stride))
-            part = _within(report, *shares[len(runs) : len(runs) + 2])
+            part = within(report, *shares[len(runs) : len(runs) + 2])
             runs.append(_constant_energy(engine, equilibrated, time_step, settings, observables, healthy, part))
     data = _sweep_dataset(runs, settings)
     baths = _baths(model, scheme, equilibrated, system.temperature, settings, healthy)
@@ -106,22 +107,18 @@ def _shares(settings: Settings) -> list[float]:
     return list(done / done[-1])
 
 
-def _within(report: Report, begin: float, end: float) -> Report:
-    return lambda fraction: report(begin + (end - begin) * fraction)
-
-
 def _equilibrate(model: Model, start: State, kelvin: float, settings: Settings, healthy: Healthy) -> MDState | None:
     """Langevin dynamics from thermal momenta; the replicas that lasted."""
     noise, dt = Noise(settings.seed), settings.time_steps[0]
     bath = thermostat("langevin", kelvin, settings.equilibration_tau * FEMTOSECOND, noise)
     engine = integrator(model, GRADIENT)
     free = _stepper(engine, dt)
-    return _run(
+    return advance(
         engine.init(start.replace(momenta=draw_momenta(start, kelvin, noise))),
         lambda md: step(md, free, bath, dt * FEMTOSECOND),
-        _outer_steps(settings.equilibration_time, dt),
-        settings,
-        healthy,
+        steps_lasting(settings.equilibration_time, dt),
+        n_replicas=settings.replicas,
+        healthy=healthy,
     )
 
 
@@ -151,7 +148,8 @@ def _constant_energy(
     """NVE at one stride: a stretch without a record, in which it forgets where the bath left off, and the record."""
     outer = time_step * engine.stride
     stepper, interval = _stepper(engine, time_step), settings.look(outer)
-    settled = _run(_started(engine, start), stepper, _outer_steps(settings.settling_time, outer), settings, healthy)
+    n_steps = steps_lasting(settings.settling_time, outer)
+    settled = advance(_started(engine, start), stepper, n_steps, n_replicas=settings.replicas, healthy=healthy)
     recording = simulate(
         settled,
         stepper,
@@ -174,7 +172,7 @@ def _baths(
     engine = integrator(model, scheme)
     free = _stepper(engine, dt)
     interval = settings.look(outer)
-    n_records = _outer_steps(settings.bath_time, interval * outer)
+    n_records = steps_lasting(settings.bath_time, interval * outer)
     runs = []
     for index, kind in enumerate(settings.baths):
         seed = int(np.random.SeedSequence([settings.seed, index]).generate_state(1)[0])
@@ -186,7 +184,8 @@ def _baths(
             moving = bath.init(moving)
             if moving.energy is not None:
                 observe["bath_conserved"] = _conserved(bath)
-        settled = _run(moving, coupled, _outer_steps(settings.bath_settling_time, outer), settings, healthy)
+        n_steps = steps_lasting(settings.bath_settling_time, outer)
+        settled = advance(moving, coupled, n_steps, n_replicas=settings.replicas, healthy=healthy)
         recording = simulate(
             settled,
             coupled,
@@ -248,24 +247,6 @@ def _started(engine: Integrator, start: MDState | None) -> MDState | None:
     if start is None:
         return None
     return replace(engine.init(start), replica=start.replica)
-
-
-def _run(
-    start: MDState | None,
-    stepper: Callable[[MDState], MDState],
-    n_steps: int,
-    settings: Settings,
-    healthy: Healthy,
-) -> MDState | None:
-    """Steps that are not recorded; the replicas that lasted."""
-    return simulate(
-        start, stepper, n_replicas=settings.replicas, n_records=n_steps, interval=1, observe={}, healthy=healthy
-    ).final
-
-
-def _outer_steps(picoseconds: float, outer: float) -> int:
-    """Steps of ``outer`` fs that last at least so long."""
-    return math.ceil(1e3 * picoseconds / outer - 1e-9)
 
 
 def _stepper(engine: Integrator, time_step: float) -> Callable[[MDState], MDState]:

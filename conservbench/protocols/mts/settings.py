@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from conservbench.protocols.nve.settings import whole_steps
+from conservbench.protocols.sampling import samples_of, whole_steps
 
 Bath = Literal["langevin", "svr"]
 
@@ -105,22 +105,14 @@ class Settings:
                     raise ValueError(
                         f"sample_every {self.sample_every} fs is no multiple of {stride} steps of {time_step} fs"
                     )
-        if self.n_samples < 2:
-            raise ValueError(f"duration {self.duration} ps holds fewer than 2 samples of {self.sample_every} fs")
+        _ = self.n_samples
         if self.n_bins < 1:
             raise ValueError(f"rdf_range {self.rdf_range} Å is below rdf_bin {self.rdf_bin} Å")
 
     @property
     def n_samples(self) -> int:
-        """Records of one trajectory after its start.
-
-        Raises:
-            ValueError: the duration is no multiple of the sampling interval.
-        """
-        samples = whole_steps(1000.0 * self.duration, self.sample_every)
-        if samples is None:
-            raise ValueError(f"duration {self.duration} ps is no multiple of sample_every {self.sample_every} fs")
-        return samples
+        """Records of one trajectory after its start; see :func:`conservbench.protocols.sampling.samples_of`."""
+        return samples_of(self.duration, self.sample_every)
 
     def look(self, outer: float) -> int:
         """Outer steps (of ``outer`` fs) from one sample to the next: near ``look_every``, and even in a block."""

@@ -6,7 +6,6 @@ every finding that misses them says so by its outcome and reason.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
+from conservbench.protocols.survivors import first_explosion, never_exploded, of_survivors
 from conservbench.statistics import (
     Interval,
     exponent_interval,
@@ -103,33 +103,17 @@ def _of_replicas(metric: str, data: xr.Dataset, statistic: Callable[[xr.Dataset]
         return Finding(metric, unit, None, Outcome.UNSUPPORTED, "the model has no energy: see temperature_drift")
     if metric in _NEEDS_STEPS and data.sizes["time_step"] < 2:
         return Finding(metric, unit, None, Outcome.UNSUPPORTED, "one time step only")
-    lasted = data.explosion_time.isnull()
-    lasted = lasted.all("time_step") if "time_step" in lasted.dims else lasted
-    n_lasted, n = int(lasted.sum()), data.sizes["replica"]
-    if n_lasted == 0:
-        return Finding(metric, unit, None, Outcome.EXPLODED, f"{n} of {n} replicas exploded")
-    try:
-        interval = statistic(data.isel(replica=np.flatnonzero(lasted)))
-    except ValueError as error:
-        # an energy that never moves has no logarithm, a kinetic energy that never moves has no spread
-        return Finding(metric, unit, None, Outcome.UNSUPPORTED, str(error))
-    if n_lasted == n:
-        return Finding(metric, unit, interval)
-    reason = f"{n - n_lasted} of {n} replicas exploded and are left out"
-    return Finding(metric, unit, interval, Outcome.EXPLODED, reason)
+    ends = data.explosion_time.isnull()
+    lasted = (ends.all("time_step") if "time_step" in ends.dims else ends).values
+    return of_survivors(metric, unit, lasted, lambda: statistic(data.isel(replica=np.flatnonzero(lasted))))
 
 
 def _explosion_time(main: xr.Dataset) -> Finding:
     """Time of the first explosion at the main time step, bracketed by samples; a lower bound where there is none."""
-    times, ends = main.time.values, main.explosion_time.values
+    metric, ends = "explosion_time", main.explosion_time.values
     n, lost = len(ends), int(np.isfinite(ends).sum())
-    if not lost:
-        run = float(times[-1])
-        bound = Interval(run, run, math.inf, n)
-        return Finding("explosion_time", UNITS["explosion_time"], bound, reason=f"none of {n} exploded: a lower bound")
-    first = float(np.nanmin(ends))
-    before = times[times < first]
-    bracket = Interval(first, float(before[-1]) if len(before) else 0.0, first, n)
-    return Finding(
-        "explosion_time", UNITS["explosion_time"], bracket, Outcome.EXPLODED, f"{lost} of {n} replicas exploded"
-    )
+    first = first_explosion(main.time, ends, n)
+    if first is None:
+        bound = never_exploded(main.time, n)
+        return Finding(metric, UNITS[metric], bound, reason=f"none of {n} exploded: a lower bound")
+    return Finding(metric, UNITS[metric], first, Outcome.EXPLODED, f"{lost} of {n} replicas exploded")

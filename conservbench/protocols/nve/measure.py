@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -14,13 +13,14 @@ from conservbench.dynamics.integrator import Integrator, integrator
 from conservbench.dynamics.maxwell_boltzmann import draw_momenta
 from conservbench.dynamics.md_state import MDState
 from conservbench.dynamics.noise import Noise
-from conservbench.dynamics.simulate import Observe, Recording, simulate
+from conservbench.dynamics.simulate import Observe, Recording, advance, simulate
 from conservbench.dynamics.thermostat import step, thermostat
 from conservbench.models.base import Model, UnsupportedError, check_support
 from conservbench.observables.temperature import cooler_than, degrees_of_freedom, kinetic_energy, temperature
 from conservbench.outcome import Outcome
-from conservbench.protocols.base import Report
-from conservbench.protocols.nve.settings import Settings, whole_steps
+from conservbench.protocols.base import Report, within
+from conservbench.protocols.nve.settings import Settings
+from conservbench.protocols.sampling import steps_lasting, whole_steps
 from conservbench.scheme import Scheme
 from conservbench.state import State, from_atoms
 from conservbench.units import FEMTOSECOND
@@ -65,7 +65,7 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
             interval=interval,
             observe=observables,
             healthy=healthy,
-            report=_within(report, done / shares[-1], next_done / shares[-1]),
+            report=within(report, done / shares[-1], next_done / shares[-1]),
         )
         for time_step, interval, done, next_done in zip(
             settings.time_steps, intervals, shares[:-1], shares[1:], strict=True
@@ -105,15 +105,13 @@ def _equilibrate(
     bath = thermostat("langevin", kelvin, settings.equilibration_tau * FEMTOSECOND, noise)
     free = _stepper(engine, settings.time_steps[0])
     outer = settings.time_steps[0] * engine.stride
-    return simulate(
+    return advance(
         engine.init(start.replace(momenta=draw_momenta(start, kelvin, noise))),
         lambda md: step(md, free, bath, outer * FEMTOSECOND),
+        steps_lasting(settings.equilibration_time, outer),
         n_replicas=settings.replicas,
-        n_records=_outer_steps(settings.equilibration_time, outer),
-        interval=1,
-        observe={},
         healthy=healthy,
-    ).final
+    )
 
 
 def _settle(
@@ -124,28 +122,12 @@ def _settle(
     healthy: Callable[[State], Tensor],
 ) -> MDState | None:
     """NVE that is not recorded: an integrator keeps a shadow energy, and forgets there where the bath left off."""
-    return simulate(
-        start,
-        _stepper(engine, time_step),
-        n_replicas=settings.replicas,
-        n_records=_outer_steps(settings.settling_time, time_step * engine.stride),
-        interval=1,
-        observe={},
-        healthy=healthy,
-    ).final
-
-
-def _outer_steps(picoseconds: float, outer: float) -> int:
-    """Steps of ``outer`` fs that last at least so long."""
-    return math.ceil(1e3 * picoseconds / outer - 1e-9)
+    n_steps = steps_lasting(settings.settling_time, time_step * engine.stride)
+    return advance(start, _stepper(engine, time_step), n_steps, n_replicas=settings.replicas, healthy=healthy)
 
 
 def _stepper(engine: Integrator, time_step: float) -> Callable[[MDState], MDState]:
     return lambda md: engine.step(md, time_step * FEMTOSECOND)
-
-
-def _within(report: Report, begin: float, end: float) -> Report:
-    return lambda fraction: report(begin + (end - begin) * fraction)
 
 
 def _observables(start: State, *, has_energy: bool) -> dict[str, Observe]:

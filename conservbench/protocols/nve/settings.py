@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-_TOLERANCE = 1e-9
+from conservbench.protocols.sampling import samples_of, whole_steps
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,9 @@ class Settings:
         for time_step in self.time_steps:
             if whole_steps(self.sample_every, time_step) is None:
                 raise ValueError(f"sample_every {self.sample_every} fs is no multiple of the time step {time_step} fs")
-        if self.n_samples < 2:
-            raise ValueError(f"duration {self.duration} ps holds fewer than 2 samples of {self.sample_every} fs")
+        _ = self.n_samples
 
     @property
     def n_samples(self) -> int:
-        """Samples of one trajectory after its start.
-
-        Raises:
-            ValueError: the duration is no multiple of the sampling interval.
-        """
-        samples = whole_steps(1000.0 * self.duration, self.sample_every)
-        if samples is None:
-            raise ValueError(f"duration {self.duration} ps is no multiple of sample_every {self.sample_every} fs")
-        return samples
-
-
-def whole_steps(length: float, step: float) -> int | None:
-    """How many steps make up a length; None if it is no whole number."""
-    count = round(length / step)
-    return count if count > 0 and abs(length - count * step) < _TOLERANCE * length else None
+        """Samples of one trajectory after its start; see :func:`conservbench.protocols.sampling.samples_of`."""
+        return samples_of(self.duration, self.sample_every)

@@ -17,7 +17,7 @@ from conservbench.dynamics.handover import relax_with_handover
 from conservbench.dynamics.relaxation import OPTIMIZERS, Ending, Optimizer, Relaxation, relax
 from conservbench.models.base import InvalidPredictionError, Model, UnsupportedError, check_support
 from conservbench.outcome import Outcome
-from conservbench.protocols.base import Report
+from conservbench.protocols.base import Report, within
 from conservbench.protocols.relax.orbit import closed_orbits
 from conservbench.protocols.relax.settings import Settings
 from conservbench.protocols.relax.starts import starts_of
@@ -83,7 +83,8 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
     for done, name in enumerate(settings.optimizers):
         failure, found = "", []
         try:
-            run = _relax_atoms(model, scheme, fixed, OPTIMIZERS[name], settings, _part(report, done, n_runs))
+            part = within(report, done / n_runs, (done + 1) / n_runs)
+            run = _relax_atoms(model, scheme, fixed, OPTIMIZERS[name], settings, part)
             if not done and _is_broken(run.relaxation):
                 raise InvalidPredictionError("forces of the starts are not finite, or beyond 1000 eV/Å, in all systems")
             found.append(run)
@@ -96,9 +97,9 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
     outcome, reason = "", ""
     if variable is not None:
         try:
-            within = _part(report, n_runs - 1, n_runs)
+            part = within(report, 1.0 - 1.0 / n_runs, 1.0)
             optimizer = OPTIMIZERS[settings.optimizers[0]]
-            runs[0].append(_relax_cells(model, scheme, variable, optimizer, settings, within))
+            runs[0].append(_relax_cells(model, scheme, variable, optimizer, settings, part))
         except UnsupportedError as error:
             outcome, reason = str(Outcome.UNSUPPORTED), str(error)
         except _LOST as error:
@@ -191,10 +192,6 @@ def _relax_cells(
         raise InvalidPredictionError(f"{what} of the starts are not finite, or beyond 1000 eV/Å, in all systems")
     zeros = np.zeros(start.n_systems, dtype=np.int64)
     return _Run(relaxation, zeros.astype(float), {"direct": zeros, "gradient": relaxation.steps + 1})
-
-
-def _part(report: Report, done: int, n_runs: int) -> Report:
-    return lambda fraction: report((done + fraction) / n_runs)
 
 
 def _is_broken(relaxation: Relaxation) -> bool:

@@ -26,6 +26,7 @@ from conservbench.observables.rdf_comparison import first_peak
 from conservbench.observables.vdos import vibrational_density
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
+from conservbench.protocols.survivors import first_explosion, never_exploded, of_survivors
 from conservbench.statistics import (
     Interval,
     distance_interval,
@@ -420,18 +421,11 @@ def _warming(sound: xr.Dataset, target: float) -> str:
 def _finding(
     metric: str, bath: str, lasted: NDArray[np.bool_], statistic: Callable[[], Interval], warming: str = ""
 ) -> Finding:
-    n, n_lasted = len(lasted), int(lasted.sum())
-    if not n_lasted:
-        return _none(metric, bath, Outcome.EXPLODED, f"{n} of {n} replicas exploded")
-    try:
-        interval = statistic()
-    except ValueError as error:
-        return _none(metric, bath, Outcome.UNSUPPORTED, str(error))
-    key, unit = f"{metric}_{bath}", UNITS[metric]
-    if n_lasted < n:
-        reason = f"{n - n_lasted} of {n} replicas exploded and are left out"
-        return Finding(key, unit, interval, Outcome.EXPLODED, "; ".join(filter(None, (reason, warming))))
-    return Finding(key, unit, interval, Outcome.NOT_CONVERGED if warming else Outcome.COMPLETED, warming)
+    found = of_survivors(f"{metric}_{bath}", UNITS[metric], lasted, statistic)
+    if not warming or found.interval is None:
+        return found
+    outcome = Outcome.NOT_CONVERGED if found.outcome is Outcome.COMPLETED else found.outcome
+    return replace(found, outcome=outcome, reason="; ".join(filter(None, (found.reason, warming))))
 
 
 def _none(metric: str, bath: str, outcome: Outcome, reason: str) -> Finding:
@@ -440,18 +434,15 @@ def _none(metric: str, bath: str, outcome: Outcome, reason: str) -> Finding:
 
 def _explosion_time(data: xr.Dataset) -> Finding:
     """Time of the first explosion under any bath, bracketed by samples; a lower bound where there is none."""
-    times, ends = data.time.values, data.explosion_time.values
+    ends = data.explosion_time.values
     n, lost = ends.shape[1], np.isfinite(ends)
-    if not lost.any():
-        run = float(times[-1])
-        bound = Interval(run, run, math.inf, n)
+    first = first_explosion(data.time, ends, n)
+    if first is None:
+        bound = never_exploded(data.time, n)
         return Finding("explosion_time", "ps", bound, reason=f"none of {n} exploded under any bath: a lower bound")
-    first = float(np.nanmin(ends))
-    before = times[times < first]
-    bracket = Interval(first, float(before[-1]) if len(before) else 0.0, first, n)
     counts = [
         f"{int(of.sum())} of {n} replicas exploded under {str(bath).replace('_', ' ')}"
         for bath, of in zip(data.bath.values, lost, strict=True)
         if of.any()
     ]
-    return Finding("explosion_time", "ps", bracket, Outcome.EXPLODED, "; ".join(counts))
+    return Finding("explosion_time", "ps", first, Outcome.EXPLODED, "; ".join(counts))

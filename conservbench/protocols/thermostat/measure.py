@@ -17,7 +17,7 @@ from conservbench.dynamics.integrator import Integrator, integrator
 from conservbench.dynamics.maxwell_boltzmann import draw_momenta
 from conservbench.dynamics.md_state import MDState
 from conservbench.dynamics.noise import Noise
-from conservbench.dynamics.simulate import Observe, Recording, simulate
+from conservbench.dynamics.simulate import Observe, Recording, advance, simulate
 from conservbench.dynamics.thermostat import Thermostat, step, thermostat
 from conservbench.models.base import InvalidPredictionError, Model, UnsupportedError, check_support
 from conservbench.observables.msd import mean_squared_displacement
@@ -32,8 +32,9 @@ from conservbench.observables.temperature import (
 )
 from conservbench.observables.vdos import velocity_autocorrelation
 from conservbench.outcome import Outcome
-from conservbench.protocols.base import Report
-from conservbench.protocols.thermostat.settings import Bath, Settings, whole_steps
+from conservbench.protocols.base import Report, within
+from conservbench.protocols.sampling import steps_lasting, whole_steps
+from conservbench.protocols.thermostat.settings import Bath, Settings
 from conservbench.scheme import Scheme
 from conservbench.state import State, from_atoms
 from conservbench.units import BOLTZMANN, FEMTOSECOND
@@ -118,7 +119,7 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
             interval=interval,
             observe=observe(heat_bath),
             healthy=healthy,
-            report=_within(report, float(shares[index]), float(shares[index + 1])),
+            report=within(report, float(shares[index]), float(shares[index + 1])),
         )
 
     def everything(bath: Thermostat) -> dict[str, Observe]:
@@ -167,20 +168,8 @@ def _advance(
     healthy: Callable[[State], Tensor],
 ) -> MDState | None:
     """The replicas that last so long, which are not recorded."""
-    outer = settings.time_step * engine.stride
-    return simulate(
-        start,
-        _mover(engine, bath, settings),
-        n_replicas=settings.replicas,
-        n_records=math.ceil(1e3 * picoseconds / outer - 1e-9),
-        interval=1,
-        observe={},
-        healthy=healthy,
-    ).final
-
-
-def _within(report: Report, begin: float, end: float) -> Report:
-    return lambda fraction: report(begin + (end - begin) * fraction)
+    n_steps = steps_lasting(picoseconds, settings.time_step * engine.stride)
+    return advance(start, _mover(engine, bath, settings), n_steps, n_replicas=settings.replicas, healthy=healthy)
 
 
 def _is_crystal(system: System) -> bool:

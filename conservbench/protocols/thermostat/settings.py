@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-_TOLERANCE = 1e-9
+from conservbench.protocols.sampling import TOLERANCE, samples_of, whole_steps
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,7 @@ class Settings:
             raise ValueError(f"ensemble_baths are {list(self.ensemble_baths)}; expected some of {names}")
         if whole_steps(self.sample_every, self.time_step) is None:
             raise ValueError(f"sample_every {self.sample_every} fs is no multiple of the time step {self.time_step} fs")
-        if self.n_samples < 2:
-            raise ValueError(f"duration {self.duration} ps holds fewer than 2 samples of {self.sample_every} fs")
+        _ = self.n_samples
         if not 2 <= self.n_lags <= self.n_samples + 1:
             raise ValueError(f"longest_lag is {self.longest_lag}; expected sample_every or more, the duration or less")
         if self.n_bins < 1:
@@ -119,28 +118,15 @@ class Settings:
 
     @property
     def n_samples(self) -> int:
-        """Samples of one trajectory after its start.
-
-        Raises:
-            ValueError: the duration is no multiple of the sampling interval.
-        """
-        samples = whole_steps(1000.0 * self.duration, self.sample_every)
-        if samples is None:
-            raise ValueError(f"duration {self.duration} ps is no multiple of sample_every {self.sample_every} fs")
-        return samples
+        """Samples of one trajectory after its start; see :func:`conservbench.protocols.sampling.samples_of`."""
+        return samples_of(self.duration, self.sample_every)
 
     @property
     def n_lags(self) -> int:
         """Lags of the correlation functions, that of zero included."""
-        return math.floor(1000.0 * self.longest_lag / self.sample_every + _TOLERANCE) + 1
+        return math.floor(1000.0 * self.longest_lag / self.sample_every + TOLERANCE) + 1
 
     @property
     def n_bins(self) -> int:
         """Bins of g(r)."""
-        return math.floor(self.rdf_range / self.rdf_width + _TOLERANCE)
-
-
-def whole_steps(length: float, step: float) -> int | None:
-    """How many steps make up a length; None if it is no whole number."""
-    count = round(length / step)
-    return count if count > 0 and abs(length - count * step) < _TOLERANCE * length else None
+        return math.floor(self.rdf_range / self.rdf_width + TOLERANCE)
