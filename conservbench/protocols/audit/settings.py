@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conservbench.protocols.ranges import require_at_least
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -59,8 +61,7 @@ class Settings:
             "seed": 0,
         }
         for name, limit in least.items():
-            if getattr(self, name) < limit:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected {limit} or more")
+            require_at_least(limit, self, name)
         if self.n_images % 2:
             raise ValueError(f"n_images is {self.n_images}; expected an even number")
         for name in ("bin_width", "amplitude"):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
+from conservbench.protocols.ranges import require_at_least, require_positive
 from conservbench.protocols.sampling import samples_of, whole_steps
 
 Bath = Literal["langevin", "svr"]
@@ -71,34 +71,17 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("replicas", "rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        require_at_least(1, self, "replicas", "rounds")
         if self.strides[:1] != (1,) or list(self.strides) != sorted(set(self.strides)):
             raise ValueError(f"strides is {list(self.strides)}; expected 1 and what ascends from it")
         if not self.time_steps or len(set(self.time_steps)) < len(self.time_steps):
             raise ValueError(f"time_steps is {list(self.time_steps)}; expected one or more, all different")
         if len(set(self.baths)) < len(self.baths):
             raise ValueError(f"baths is {list(self.baths)}; expected each once")
-        names = (
-            "duration",
-            "sample_every",
-            "look_every",
-            "bath_time",
-            "bath_tau",
-            "equilibration_tau",
-            "rdf_range",
-            "rdf_bin",
-        )
-        limits = ("drift_limit", "temperature_limit", "rdf_limit", "explosion_temperature", "explosion_factor")
-        positive = [(name, getattr(self, name)) for name in (*names, *limits)]
-        # NaN compares false
-        for name, value in [*positive, *(("time_steps", time_step) for time_step in self.time_steps)]:
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} is {value}; expected a positive number")
-        for name in ("equilibration_time", "settling_time", "bath_settling_time", "seed"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        require_positive(self, "duration", "sample_every", "look_every", "bath_time", "bath_tau", "equilibration_tau")
+        require_positive(self, "rdf_range", "rdf_bin", "drift_limit", "temperature_limit", "rdf_limit")
+        require_positive(self, "explosion_temperature", "explosion_factor", "time_steps")
+        require_at_least(0, self, "equilibration_time", "settling_time", "bath_settling_time", "seed")
         for time_step in self.time_steps:
             for stride in self.strides:
                 if whole_steps(self.sample_every, stride * time_step) is None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from conservbench.protocols.ranges import require_at_least, require_positive
 from conservbench.protocols.sampling import samples_of, whole_steps
 
 
@@ -42,24 +42,12 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.replicas < 1:
-            raise ValueError(f"replicas is {self.replicas}; expected 1 or more")
+        require_at_least(1, self, "replicas")
         if not self.time_steps or len(set(self.time_steps)) < len(self.time_steps):
             raise ValueError(f"time_steps is {list(self.time_steps)}; expected one or more, all different")
-        positive = {
-            "duration": self.duration,
-            "sample_every": self.sample_every,
-            "equilibration_tau": self.equilibration_tau,
-            "explosion_temperature": self.explosion_temperature,
-            "explosion_factor": self.explosion_factor,
-        }
-        # NaN compares false
-        for name, value in [*positive.items(), *(("time_steps", time_step) for time_step in self.time_steps)]:
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} is {value}; expected a positive number")
-        for name in ("equilibration_time", "settling_time", "seed"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        require_positive(self, "duration", "sample_every", "equilibration_tau")
+        require_positive(self, "explosion_temperature", "explosion_factor", "time_steps")
+        require_at_least(0, self, "equilibration_time", "settling_time", "seed")
         for time_step in self.time_steps:
             if whole_steps(self.sample_every, time_step) is None:
                 raise ValueError(f"sample_every {self.sample_every} fs is no multiple of the time step {time_step} fs")

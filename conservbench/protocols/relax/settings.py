@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from conservbench.protocols.ranges import require_at_least, require_positive
+
 OPTIMIZERS: Final = ("lbfgs", "fire")
 """Names of the optimisers there are."""
 
@@ -79,14 +81,9 @@ class Settings:
                 raise ValueError(f"thresholds has {greater:g} and {less:g}; metrics name both {key_of(less)}")
         if not self.rattles:
             raise ValueError("rattles is []; expected one or more")
-        if not 0 < self.handover_fmax < math.inf:
-            raise ValueError(f"handover_fmax is {self.handover_fmax}; expected a positive number")
-        for name in ("max_steps", "window", "patience", "timed_calls"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        for name in ("rattled", "thermal", "strained", "strained_cells", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        require_positive(self, "handover_fmax")
+        require_at_least(1, self, "max_steps", "window", "patience", "timed_calls")
+        require_at_least(0, self, "rattled", "thermal", "strained", "strained_cells", "seed")
         if not len(self.rattles) * self.rattled + self.thermal + len(self.strains) * self.strained:
             raise ValueError("rattled, thermal and strained leave no start in a fixed cell")
 

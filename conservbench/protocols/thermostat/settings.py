@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from conservbench.protocols.ranges import require_at_least, require_positive
 from conservbench.protocols.sampling import TOLERANCE, samples_of, whole_steps
 
 
@@ -25,8 +26,7 @@ class Bath:
     tau: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.tau < math.inf:
-            raise ValueError(f"tau is {self.tau}; expected a positive number")
+        require_positive(self, "tau")
 
     @property
     def name(self) -> str:
@@ -84,26 +84,10 @@ class Settings:
         names = [bath.name for bath in self.baths]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"baths are {names}; expected one or more, all different")
-        for name in ("replicas", "chain_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        for name in (
-            "duration",
-            "time_step",
-            "sample_every",
-            "equilibration_tau",
-            "longest_lag",
-            "rdf_range",
-            "rdf_width",
-            "explosion_temperature",
-            "explosion_factor",
-        ):
-            # NaN compares false
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number")
-        for name in ("equilibration_time", "settling_time", "second_temperature", "seed"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        require_at_least(1, self, "replicas", "chain_length")
+        require_positive(self, "duration", "time_step", "sample_every", "equilibration_tau", "longest_lag")
+        require_positive(self, "rdf_range", "rdf_width", "explosion_temperature", "explosion_factor")
+        require_at_least(0, self, "equilibration_time", "settling_time", "second_temperature", "seed")
         if self.second_temperature == 1:
             raise ValueError("second_temperature is 1; expected another temperature than the first")
         if len(set(self.ensemble_baths)) < len(self.ensemble_baths) or not set(self.ensemble_baths) <= set(names):
