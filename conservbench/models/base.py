@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -70,6 +70,30 @@ class Model(Protocol):
 
         Raises:
             UnsupportedError: a channel, an element, stress or graph that the model does not have.
+        """
+        ...
+
+
+@runtime_checkable
+class Tunable(Model, Protocol):
+    """A model whose parameters can be read, replaced and differentiated."""
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """What can be tuned, by name."""
+        ...
+
+    def at(self, parameters: Mapping[str, Tensor]) -> Self:
+        """The same model with some parameters replaced, and nothing copied that is not.
+
+        With ``graph=True`` its predictions stay attached to these tensors, which may be leaves, functions of others, or
+        dual numbers of forward differentiation.
+
+        Args:
+            parameters: those to replace, by name; like those they replace in shape, dtype and device.
+
+        Raises:
+            ValueError: a name is not known.
         """
         ...
 

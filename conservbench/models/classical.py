@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from copy import copy
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -55,8 +56,7 @@ class ClassicalPotential(ABC):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         given = dict(parameters or {})
-        if unknown := sorted(set(given) - set(self.defaults)):
-            raise ValueError(f"{self.name} has no parameter {', '.join(unknown)}; expected {', '.join(self.defaults)}")
+        self._check_names(given)
         self.parameters: dict[str, Tensor] = {
             name: torch.as_tensor(value, dtype=dtype, device=device)
             for name, value in {**self.defaults, **given}.items()
@@ -69,6 +69,21 @@ class ClassicalPotential(ABC):
     def device(self) -> torch.device:
         """See :meth:`conservbench.models.base.Model.device`."""
         return next(iter(self.parameters.values())).device
+
+    def at(self, parameters: Mapping[str, Tensor]) -> Self:
+        """See :meth:`conservbench.models.base.Tunable.at`; the neighbour list is shared.
+
+        Raises:
+            ValueError: a parameter is not known.
+        """
+        self._check_names(parameters)
+        other = copy(self)
+        other.parameters = {**self.parameters, **parameters}
+        return other
+
+    def _check_names(self, given: Mapping[str, object]) -> None:
+        if unknown := sorted(set(given) - set(self.defaults)):
+            raise ValueError(f"{self.name} has no parameter {', '.join(unknown)}; expected {', '.join(self.defaults)}")
 
     @abstractmethod
     def end(self) -> Tensor:

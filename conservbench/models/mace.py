@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from copy import copy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from conservbench.hint import did_you_mean
 from conservbench.models.base import Prediction, check_support, gradient_of_energy
 from conservbench.neighbors import Pairs, VerletList
 from conservbench.process import quiet_loading
@@ -263,6 +266,26 @@ class MACEModel:
         self.channels = channels
         self.elements: frozenset[int] | None = frozenset(network.settings.elements)
         self.neighbors = VerletList(network.settings.cutoff, skin)
+        self._replaced: Mapping[str, Tensor] = MappingProxyType({})
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """See :meth:`conservbench.models.base.Tunable.parameters`: the weights of the network."""
+        return {**dict(self.network.named_parameters()), **self._replaced}
+
+    def at(self, parameters: Mapping[str, Tensor]) -> Self:
+        """See :meth:`conservbench.models.base.Tunable.at`; network and neighbour list are shared.
+
+        Raises:
+            ValueError: a name is none of a weight.
+        """
+        known = dict(self.network.named_parameters())
+        for name in parameters:
+            if name not in known:
+                raise ValueError(f"the network has no weight {name!r}{did_you_mean(name, known)}")
+        other = copy(self)
+        other._replaced = {**self._replaced, **parameters}  # noqa: SLF001 - its own copy
+        return other
 
     @property
     def device(self) -> torch.device:
@@ -274,7 +297,24 @@ class MACEModel:
     ) -> Prediction:
         """See :meth:`conservbench.models.base.Model.evaluate`."""
         check_support(self, state, forces)
-        return self.network.predict(state, self.neighbors(state), forces=forces, stress=stress, graph=graph)
+        pairs = self.neighbors(state)
+        wanted: dict[str, Any] = {"forces": forces, "stress": stress, "graph": graph}
+        if not self._replaced:
+            return self.network.predict(state, pairs, **wanted)
+        weights = {f"network.{name}": value for name, value in self._replaced.items()}
+        return torch.func.functional_call(_Predict(self.network), weights, (state, pairs), wanted)
+
+
+class _Predict(nn.Module):
+    """:meth:`TwoHeadedMACE.predict` as the forward pass of a module, the one that torch can call with other weights."""
+
+    def __init__(self, network: TwoHeadedMACE) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, state: State, pairs: Pairs, **wanted: Any) -> Prediction:
+        """Predict."""
+        return self.network.predict(state, pairs, **wanted)
 
 
 _FORMAT = 1
