@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import sys
 import tomllib
@@ -36,6 +37,55 @@ class CardError(ValueError):
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """What tuning did to a model, as its card records it under ``[tuning]``.
+
+    Errors are mean absolute ones on test frames, before (the parent's) and after; None where the model has no such
+    output.
+
+    Attributes:
+        target: what it was tuned to, such as ``rdf + elastic``.
+        steps: of the optimiser.
+        evaluations: forces of 64 atoms that were evaluated for it.
+        seconds: that it took.
+        rejected: steps that were taken back, because the model was unstable after them.
+        control: name of the row that was tuned to energies and forces instead, at the same cost; None in that row.
+        energy_before: meV/atom.
+        energy_after: meV/atom.
+        gradient_before: of gradient forces, meV/Å.
+        gradient_after: of gradient forces, meV/Å.
+        direct_before: of direct forces, meV/Å.
+        direct_after: of direct forces, meV/Å.
+
+    Raises:
+        ValueError: a number is negative or not finite, or an error is given before or after alone.
+    """
+
+    target: str
+    steps: int
+    evaluations: float
+    seconds: float
+    rejected: int = 0
+    control: str | None = None
+    energy_before: float | None = None
+    energy_after: float | None = None
+    gradient_before: float | None = None
+    gradient_after: float | None = None
+    direct_before: float | None = None
+    direct_after: float | None = None
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            # NaN compares false
+            if isinstance(value, int | float) and not 0 <= value < math.inf:
+                raise ValueError(f"{each.name} is {value}; expected 0 or more")
+        for key in ("energy", "gradient", "direct"):
+            if (getattr(self, f"{key}_before") is None) != (getattr(self, f"{key}_after") is None):
+                raise ValueError(f"{key}_before and {key}_after go together")
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """Passport of a model: what it is, how it is loaded, and the force scheme it is run under.
 
@@ -53,6 +103,8 @@ class ModelCard:
         sha256: checksum of the checkpoint.
         dtype: precision the model is run in unless the protocol asks for another.
         twin: another row made of the same network, by name.
+        parent: the model it was tuned from, by name or by a path relative to the card; see :func:`find_parent`.
+        tuning: record of the tuning; None where there is no parent.
         options: what the loader is told; the loader checks the keys.
         authors: who made the model.
         license: of the model, SPDX where there is one.
@@ -80,6 +132,8 @@ class ModelCard:
     fast: ModelCard | None = None
     systems: tuple[str, ...] = ()
     twin: str | None = None
+    parent: str | None = None
+    tuning: Tuning | None = None
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     authors: tuple[str, ...] = ()
     license: str = ""
@@ -108,6 +162,11 @@ class Metric:
         above: gate: the value must be higher than this; None for no such limit.
         source: where the limit comes from.
         twin: whether it compares with the result of the model's ``twin``.
+        parent: whether it compares with the result of the model's ``parent``.
+        control: whether it compares with the result of the ``control`` of the model's tuning.
+
+    Raises:
+        ValueError: it compares with more than one of them.
     """
 
     key: str
@@ -119,6 +178,12 @@ class Metric:
     above: float | None = None
     source: str = ""
     twin: bool = False
+    parent: bool = False
+    control: bool = False
+
+    def __post_init__(self) -> None:
+        if self.twin + self.parent + self.control > 1:
+            raise ValueError("a metric compares with one of twin, parent and control")
 
 
 @dataclass(frozen=True)
@@ -134,6 +199,9 @@ class ProtocolCard:
         plugin: name of the protocol plugin; the card's name unless it says otherwise.
         systems: names of the systems it is run on.
         schemes: kinds of force schemes it has a question for; models of others are left out.
+        tuned: whether it is about tuning: without names, it takes models with a parent and those parents, and other
+            protocols take models without.
+        by_default: whether it is run where no protocol is asked for by name.
         bibtex: how to cite the method.
         dtype: ``model`` runs each model in its own precision, ``float64`` runs all in double.
         metrics: key to metric, in the order of the card.
@@ -157,6 +225,8 @@ class ProtocolCard:
     digest: str
     document: Mapping[str, Any] = field(repr=False, compare=False)
     schemes: tuple[Kind, ...] = KINDS
+    tuned: bool = False
+    by_default: bool = True
     bibtex: str = ""
     dtype: Literal["model", "float64"] = "model"
     metrics: Mapping[str, Metric] = field(default_factory=dict, hash=False)
@@ -193,6 +263,25 @@ def find_model(name: str) -> ModelCard:
     if name.startswith("ase:"):
         return _ase_card(name)
     return read_model(_find("models", name))
+
+
+def find_parent(card: ModelCard) -> ModelCard | None:
+    """The card of the model that one was tuned from; None where it was not tuned.
+
+    Raises:
+        CardError: there is no such card, or it is not as it must be.
+    """
+    if card.parent is None:
+        return None
+    try:
+        return find_model(_beside(card.path, card.parent))
+    except CardError as error:
+        raise CardError(f"{card.path}: parent: {error}") from error
+
+
+def row_name(reference: str) -> str:
+    """The name of the model that a card refers to by name, or by the path of its card."""
+    return Path(reference).stem if reference.endswith(".toml") else reference
 
 
 def find_protocol(name: str) -> ProtocolCard:
@@ -333,7 +422,34 @@ def _model(document: dict[str, Any], path: Path) -> ModelCard:
     # a checkpoint without a declared checksum still makes another model when its content changes
     if checkpoint is not None and checkpoint.is_file() and "sha256" not in document:
         core["sha256"] = _file_digest(checkpoint)
+    table["tuning"] = _tuning(document, path)
     return build(ModelCard, {**table, "path": path, "digest": _digest(core), "document": document}, where)
+
+
+def _tuning(document: Mapping[str, Any], path: Path) -> Tuning | None:
+    """The record of a tuned model, which has a parent; neither it nor the control may be the model itself.
+
+    A name is looked up where its card is needed, as that of a twin is: a card can be read without its relations.
+    """
+    for key, other in (("parent", "tuning"), ("tuning", "parent")):
+        if key in document and other not in document:
+            raise CardError(f"{path}: missing key {other!r}: {key} and {other} go together")
+    if "parent" not in document:
+        return None
+    parent = _typed(document["parent"], str, f"{path}: parent")
+    if row_name(parent) == document.get("name"):
+        raise CardError(f"{path}: parent is {parent!r}, the model itself; expected the model it was tuned from")
+    if parent.endswith(".toml") and not Path(_beside(path, parent)).is_file():
+        raise CardError(f"{path}: parent: no card {parent}")
+    tuning = build(Tuning, _typed(document["tuning"], dict[str, Any], f"{path}: tuning"), f"{path}: [tuning]")
+    if tuning.control is not None and row_name(tuning.control) == document.get("name"):
+        raise CardError(f"{path}: [tuning]: control is {tuning.control!r}, the model itself; leave it out there")
+    return tuning
+
+
+def _beside(path: Path, reference: str) -> str:
+    """A reference of a card as one can look it up from anywhere: a path is relative to the card."""
+    return str(path.parent / reference) if reference.endswith(".toml") else reference
 
 
 def _fast(name: str, scheme: Scheme | None, path: Path) -> ModelCard:
@@ -341,7 +457,7 @@ def _fast(name: str, scheme: Scheme | None, path: Path) -> ModelCard:
     if scheme is not None and scheme.kind != "mts":
         raise CardError(f"{path}: fast goes with scheme 'mts', not with {scheme.kind!r}")
     try:
-        found = _find("models", str(path.parent / name) if name.endswith(".toml") else name)
+        found = _find("models", _beside(path, name))
         # told before the card is read: one that named this one would be read for ever
         if parse(found).get("scheme") == "mts":
             raise CardError(f"{name!r} is of scheme 'mts' itself; expected a card of scheme gradient or direct")

@@ -17,11 +17,13 @@ from conservbench.cards import (
     checkpoint_of,
     exact_keys,
     find_model,
+    find_parent,
     find_protocol,
     list_models,
     list_protocols,
     read_model,
     read_protocol,
+    row_name,
 )
 from conservbench.scheme import Scheme
 from conservbench.systems import list_systems
@@ -363,3 +365,95 @@ def test_import_is_light():
     code = f"import sys, conservbench, conservbench.runner; print(*{heavy} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == ""
+
+
+TUNED = """
+name = "tuned"
+version = 1
+title = "A tuned network"
+loader = "toy"
+scheme = "gradient"
+parent = "si-sw"
+
+[options]
+field = "swirl"
+
+[tuning]
+target = "rdf"
+steps = 20
+evaluations = 1000
+seconds = 60
+rejected = 1
+control = "tuned-forces"
+energy_before = 2.7
+energy_after = 2.9
+gradient_before = 59
+gradient_after = 60.5
+"""
+
+
+def test_a_tuned_model_names_its_parent_and_what_tuning_did(tmp_path):
+    card = read_model(write(tmp_path, "tuned", TUNED))
+    assert card.parent == "si-sw"
+    assert find_parent(card) == find_model("si-sw")
+    assert (card.tuning.target, card.tuning.steps, card.tuning.rejected) == ("rdf", 20, 1)
+    assert (card.tuning.evaluations, card.tuning.gradient_after, card.tuning.direct_before) == (1000.0, 60.5, None)
+    assert isinstance(card.tuning.seconds, float)
+    assert card.tuning.control == "tuned-forces"
+    assert pickle.loads(pickle.dumps(card)) == card
+    assert len({card, card}) == 1
+    assert json.loads(card.to_json())["tuning"]["steps"] == 20
+    plain = read_model(write(tmp_path, "net", MODEL))
+    assert (plain.parent, plain.tuning, find_parent(plain)) == (None, None, None)
+
+
+def test_parent_and_tuning_do_not_change_the_numbers(tmp_path):
+    card = read_model(write(tmp_path, "tuned", TUNED))
+    for old, new in [("si-sw", "si-edip"), ("steps = 20", "steps = 21"), ('"rdf"', '"elastic"')]:
+        assert read_model(write(tmp_path, "tuned", TUNED.replace(old, new))).digest == card.digest
+
+
+def test_a_parent_may_lie_beside_the_card(tmp_path):
+    write(tmp_path, "net", MODEL)
+    card = read_model(write(tmp_path, "tuned", TUNED.replace("si-sw", "net.toml")))
+    assert find_parent(card).name == row_name(card.parent) == "net"
+    assert row_name("folder/net.toml") == "net"
+    # a name is looked up when it is needed; a card is read without its relations
+    lost = read_model(write(tmp_path, "tuned", TUNED.replace("si-sw", "si-sv")))
+    with pytest.raises(CardError, match=r"tuned\.toml: parent: no model 'si-sv'; did you mean 'si-sw'"):
+        find_parent(lost)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('parent = "si-sw"\n', "", "missing key 'parent': tuning and parent go together"),
+        (TUNED[TUNED.index("[tuning]") :], "", "missing key 'tuning': parent and tuning go together"),
+        ('"si-sw"', '"tuned"', "parent is 'tuned', the model itself"),
+        ('"si-sw"', '"tuned.toml"', "parent is 'tuned.toml', the model itself"),
+        ('"si-sw"', '"gone.toml"', "parent: no card gone.toml"),
+        ('"si-sw"', "3", "parent is 3; expected a string"),
+        ('"tuned-forces"', '"tuned"', "[tuning]: control is 'tuned', the model itself"),
+        ("steps =", "stesp =", "[tuning]: unknown key 'stesp'; did you mean 'steps'"),
+        ("steps = 20\n", "", "[tuning]: missing key 'steps' (expected a whole number)"),
+        ("steps = 20", "steps = 2.5", "[tuning]: steps is 2.5; expected a whole number"),
+        ("seconds = 60", "seconds = nan", "[tuning]: seconds is nan; expected 0 or more"),
+        ("rejected = 1", "rejected = -1", "[tuning]: rejected is -1; expected 0 or more"),
+        ("energy_after = 2.9\n", "", "[tuning]: energy_before and energy_after go together"),
+    ],
+)
+def test_tuning_complaints(tmp_path, old, new, said):
+    assert old in TUNED
+    assert said in complaint(write(tmp_path, "tuned", TUNED.replace(old, new)))
+
+
+def test_a_protocol_about_tuning(tmp_path):
+    plain = read_protocol(write(tmp_path, "heat", PROTOCOL))
+    assert (plain.tuned, plain.by_default) == (False, True)
+    text = PROTOCOL.replace("version = 2", "version = 2\ntuned = true\nby_default = false")
+    card = read_protocol(write(tmp_path, "heat", text.replace("digits = 2", "parent = true")))
+    assert (card.tuned, card.by_default, card.digest) == (True, False, plain.digest)
+    assert (card.metrics["drift"].parent, card.metrics["drift"].control) == (True, False)
+    both = text.replace("digits = 2", "parent = true\ncontrol = true")
+    said = complaint(write(tmp_path, "heat", both), read_protocol)
+    assert "[metrics.drift]: a metric compares with one of twin, parent and control" in said
