@@ -75,9 +75,9 @@ class Recipe:
     model: Callable[[Atoms], Model] = lambda _: StillingerWeber()
 
 
-def diamond(lattice_constant: float) -> Atoms:
-    """64 silicon atoms, 2x2x2 cubic cells of the diamond structure."""
-    return bulk("Si", "diamond", a=lattice_constant, cubic=True) * (2, 2, 2)
+def diamond(lattice_constant: float, repeats: int = 2) -> Atoms:
+    """Silicon in the diamond structure: 8 atoms in each of ``repeats`` cubed cubic cells, 64 by default."""
+    return bulk("Si", "diamond", a=lattice_constant, cubic=True) * (repeats, repeats, repeats)
 
 
 def zincblende() -> Atoms:
@@ -156,6 +156,58 @@ RECIPES: dict[str, Recipe] = {
         seed=20250702,
         crystal=False,
     ),
+}
+
+# cells of public ab initio dynamics, so that g(r) can be compared at the same density
+FITSNAP_CELL = 10.8618 / 2
+MLEARN_CELL = 5.468582
+FITSNAP = "the public set FitSNAP/fitsnap-datasets, Si"
+MLEARN = "the public set mlearn, Si: Y. Zuo et al., J. Phys. Chem. A 124, 731 (2020), doi:10.1021/acs.jpca.9b08723"
+
+
+def melt(temperature: float, lattice_constant: float, seed: int, source: str, repeats: int = 2) -> Recipe:
+    """Silicon molten from the diamond structure of this lattice constant, at the temperature in kelvin."""
+    hotter = tuple(Stage(each, length) for each, length in ((4500.0, 4.0), (3500.0, 3.0), (2600.0, 2.0)))
+    return Recipe(
+        version=1,
+        title=f"Liquid silicon, {8 * repeats**3} atoms, {temperature:g} K, {lattice_constant**3 / 8:.2f} Å^3/atom",
+        citation=f"Density of ab initio dynamics in {source}. Snapshots: {SW_CITATION}",
+        build=lambda: diamond(lattice_constant, repeats),
+        stages=(*(stage for stage in hotter if stage.temperature > temperature), Stage(temperature, 6.0)),
+        spacing=1.5,
+        time_step=1.0,
+        friction=2.0,
+        seed=seed,
+        crystal=False,
+    )
+
+
+def warm_crystal(temperature: float, lattice_constant: float, seed: int, source: str) -> Recipe:
+    """Crystalline silicon of this lattice constant at the temperature in kelvin."""
+    return Recipe(
+        version=1,
+        title=f"Crystalline silicon, 64 atoms, {temperature:g} K, {lattice_constant**3 / 8:.2f} Å^3/atom",
+        citation=(
+            f"Diamond structure, a = {lattice_constant} Å, that of ab initio dynamics in {source}. "
+            f"Snapshots: {SW_CITATION}"
+        ),
+        build=lambda: diamond(lattice_constant),
+        stages=(Stage(temperature, 4.0),),
+        spacing=1.0,
+        time_step=1.0,
+        friction=2.0,
+        seed=seed,
+        crystal=True,
+    )
+
+
+RECIPES |= {
+    "si-melt-64": melt(2000.0, FITSNAP_CELL, 20250705, FITSNAP),
+    "si-melt-216": melt(2000.0, FITSNAP_CELL, 20250706, FITSNAP, repeats=3),
+    "si-hot-64": melt(2530.0, MLEARN_CELL, 20250707, MLEARN),
+    "si-hotter-64": melt(3374.0, MLEARN_CELL, 20250708, MLEARN),
+    "si-warm-64": warm_crystal(1500.0, FITSNAP_CELL, 20250709, FITSNAP),
+    "si-cool-64": warm_crystal(843.0, MLEARN_CELL, 20250710, MLEARN),
 }
 
 
