@@ -29,16 +29,22 @@ class Integrator:
     stride: int
 
 
-def integrator(model: Model, scheme: Scheme) -> Integrator:
-    """Velocity Verlet with the channel of the scheme, or r-RESPA with both for ``mts``."""
+def integrator(model: Model, scheme: Scheme, *, graph: bool = False) -> Integrator:
+    """Velocity Verlet with the channel of the scheme, or r-RESPA with both for ``mts``.
+
+    Args:
+        model: any.
+        scheme: its forces.
+        graph: whether a step stays attached to the state it is given and to the parameters of the model.
+    """
     if scheme.kind == "mts":
-        fast, both = force_of(model, "direct"), fast_and_slow_of(model)
+        fast, both = force_of(model, "direct", graph=graph), fast_and_slow_of(model, graph=graph)
         return Integrator(
             init=lambda state: respa.init(state, both),
             step=lambda md, dt: respa.step(md, fast, both, dt, scheme.stride),
             stride=scheme.stride,
         )
-    force = force_of(model, scheme.kind)
+    force = force_of(model, scheme.kind, graph=graph)
     return Integrator(
         init=lambda state: verlet.init(state, force), step=lambda md, dt: verlet.step(md, force, dt), stride=1
     )
