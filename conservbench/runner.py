@@ -21,6 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
+from itertools import chain
 from multiprocessing.connection import Connection
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -35,6 +36,7 @@ from conservbench.cards import (
     canonical_json,
     checkpoint_of,
     find_model,
+    find_parent,
     find_protocol,
     list_models,
     list_protocols,
@@ -134,7 +136,10 @@ class Event:
 def plan(
     models: Sequence[str] = (), protocols: Sequence[str] = (), systems: Sequence[str] = (), tier: str = "quick"
 ) -> list[Cell]:
-    """Cells of the names asked for; an empty list asks for all.
+    """Cells of the names asked for; an empty list asks for all, but for what cards set apart.
+
+    Without names, a protocol takes models without a parent, one about tuning (``tuned``) takes those with a parent and
+    their parents, and protocols that are not run ``by_default`` are left out. What is asked for by name is run.
 
     A protocol takes the models of its card's ``schemes``. A model whose card names ``systems`` goes to these in place
     of those of the protocol, or to those of them that are asked for. What is asked for by name and gets no cell is an
@@ -157,7 +162,10 @@ def plan(
 
     model_cards = [find_model(name) for name in dict.fromkeys(models or list_models())]
     protocol_cards = [find_protocol(name) for name in dict.fromkeys(protocols or list_protocols())]
-    for model in model_cards:
+    if not protocols:
+        protocol_cards = [card for card in protocol_cards if card.by_default]
+    taken = {card.name: model_cards if models else _taken_by_default(card, model_cards) for card in protocol_cards}
+    for model in dict.fromkeys([*(model_cards if models else []), *chain(*taken.values())]):
         for card in (model, model.fast):
             if card is not None:
                 plugins.find_entry("conservbench.models", card.loader)
@@ -168,14 +176,18 @@ def plan(
                 find_system(name)
             except ValueError as error:
                 raise CardError(f"{model.path}: systems: {error}") from error
-    of_models = [name for model in model_cards for name in model.systems]
-    places = {card.name: tuple(dict.fromkeys(systems or [*card.systems, *of_models])) for card in protocol_cards}
+    places = {
+        card.name: tuple(
+            dict.fromkeys(systems or [*card.systems, *(name for model in taken[card.name] for name in model.systems)])
+        )
+        for card in protocol_cards
+    }
     versions = {name: find_system(name).version for names in places.values() for name in names}
     cells = [
         Cell(model, protocol, system, versions[system], tier)
         for protocol in protocol_cards
         for system in places[protocol.name]
-        for model in model_cards
+        for model in taken[protocol.name]
         if model.scheme.kind in protocol.schemes and system in (model.systems or systems or protocol.systems)
     ]
     _refuse_doubles(cells)
@@ -183,6 +195,19 @@ def plan(
     for cell in {cell.protocol.name: cell for cell in cells}.values():
         _ = cell.settings
     return cells
+
+
+def _taken_by_default(protocol: ProtocolCard, models: Sequence[ModelCard]) -> list[ModelCard]:
+    """The models that a protocol takes where none is asked for by name.
+
+    Raises:
+        CardError: the parent of one of them cannot be found.
+    """
+    if not protocol.tuned:
+        return [model for model in models if model.parent is None]
+    tuned = [model for model in models if model.parent is not None]
+    parents = [parent for parent in map(find_parent, tuned) if parent is not None]
+    return list({model.path: model for model in (*parents, *tuned)}.values())
 
 
 def kept_outcome(cell: Cell, out: Path, device: str) -> Outcome | None:
@@ -493,9 +518,10 @@ def _refuse_idlers(
     for protocol in protocols:
         if not any(cell.protocol is protocol for cell in cells):
             where = ", ".join(systems or protocol.systems)
+            none = "there is no tuned one: name models with -m" if protocol.tuned else "there is none"
             raise CardError(
                 f"protocol {protocol.name!r} takes models of scheme {_or(protocol.schemes)} on {where};"
-                f" {_whereabouts(models) if models else 'there is none'}"
+                f" {_whereabouts(models) if models else none}"
             )
     for model in models:
         if not any(cell.model is model for cell in cells):

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from conservbench import plugins
-from conservbench.cards import Metric, build
+from conservbench.cards import Metric, build, row_name
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
+from conservbench.scheme import KINDS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,6 +40,10 @@ KEYS: Final = (
     "gate",
 )
 """Keys of a score in JSON, in their order."""
+
+
+COMPARISONS: Final = {"twin": "compare", "parent": "after", "control": "against"}
+"""The function of a judge that compares with a related row, by the key that marks its metrics in the card."""
 
 
 class ScoreError(ValueError):
@@ -189,7 +194,8 @@ def score(tree: xr.DataTree) -> ScoreTable:
         tree: groups ``/<protocol>/<system>/<model>``, as :func:`conservbench.result.open_results` gives it.
 
     Returns:
-        Scores by protocol, system, models before controls, model and metric. A cell that could not be measured, or
+        Scores by protocol, system, models before controls, model and metric; under a protocol about tuning, models by
+        force scheme, what they were tuned from, and what they were tuned to. A cell that could not be measured, or
         not be judged, has a row without a value for each headline metric: never a gap.
 
     Raises:
@@ -197,8 +203,21 @@ def score(tree: xr.DataTree) -> ScoreTable:
     """
     leaves = {node.path: node.to_dataset(inherit=False) for node in tree.leaves if node.attrs}
     cells = [_scored(data, path, leaves) for path, data in leaves.items()]
-    order = sorted(cells, key=lambda c: (c.protocol["name"], c.tier, c.system, c.is_control, c.model["name"]))
+    order = sorted(
+        cells, key=lambda c: (c.protocol["name"], c.tier, c.system, c.is_control, _kinship(c), c.model["name"])
+    )
     return ScoreTable(tuple(order))
+
+
+def _kinship(cell: ScoredCell) -> tuple[Any, ...]:
+    """Place among the rows of a protocol about tuning: by scheme and parent; before it, the control, the others."""
+    if not cell.protocol.get("tuned"):
+        return ()
+    model = cell.model
+    tuning = model.get("tuning", {})
+    generation = 0 if "parent" not in model else 1 if tuning.get("control") is None else 2
+    scheme = KINDS.index(model["scheme"]), model.get("stride", 1)
+    return *scheme, row_name(model.get("parent", model["name"])), generation, tuning.get("target", "")
 
 
 def gate_of(metric: Metric | None, interval: Interval | None, outcome: Outcome) -> Gate | None:
@@ -239,7 +258,7 @@ def _scored(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> S
     findings: list[Finding] = []
     if data.data_vars:
         try:
-            findings = _judged(data, metrics, _twin_of(data, where, leaves))
+            findings = _judged(data, metrics, _relations(data, where, leaves))
         except Exception as error:
             what = " ".join(f"{type(error).__name__}: {error}".split())
             outcome, reason = Outcome.FAILED, f"cannot be judged: {what}"
@@ -265,21 +284,35 @@ def _scored(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> S
     )
 
 
-def _judged(data: xr.Dataset, metrics: Mapping[str, Metric], twin: xr.Dataset | str) -> list[Finding]:
-    """Findings of a cell, and of its comparison with its twin, or why there is none."""
+def _judged(
+    data: xr.Dataset, metrics: Mapping[str, Metric], relations: Mapping[str, xr.Dataset | str]
+) -> list[Finding]:
+    """Findings of a cell, and of its comparison with each row it is related to, or why there is none."""
     protocol = json.loads(data.attrs["protocol_card"])
     judge = plugins.protocol_module(protocol.get("plugin", protocol["name"]), "judge")
     findings = list(judge.judge(data))
-    if isinstance(twin, str):
-        compared = [metric for metric in metrics.values() if metric.twin]
-        findings += [Finding(metric.key, metric.unit, None, Outcome.UNSUPPORTED, twin) for metric in compared]
-    elif hasattr(judge, "compare"):
-        findings += judge.compare(data, twin)
+    for relation, other in relations.items():
+        if isinstance(other, str):
+            compared = [metric for metric in metrics.values() if getattr(metric, relation)]
+            findings += [Finding(metric.key, metric.unit, None, Outcome.UNSUPPORTED, other) for metric in compared]
+        elif hasattr(judge, COMPARISONS[relation]):
+            findings += getattr(judge, COMPARISONS[relation])(data, other)
     for finding in findings:
         metric = metrics.get(finding.metric)
         if metric is not None and metric.unit != finding.unit:
             raise ValueError(f"metric {finding.metric} is judged in {finding.unit!r}, its card says {metric.unit!r}")
     return findings
+
+
+def _relations(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset | str]:
+    """The result of each row that a cell is compared with, or why there is none."""
+    model = json.loads(data.attrs["model_card"])
+    control = model.get("tuning", {}).get("control")
+    return {
+        "twin": _twin_of(data, where, leaves),
+        "parent": _tuned_of("parent", model.get("parent"), data, where, leaves),
+        "control": _tuned_of("control", control, data, where, leaves),
+    }
 
 
 def _twin_of(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> xr.Dataset | str:
@@ -290,19 +323,52 @@ def _twin_of(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> 
     model = json.loads(data.attrs["model_card"])
     if model.get("scheme") == "gradient":
         return "gradient forces are what others are compared with"
-    name = model.get("twin")
-    if name is None:
+    if model.get("twin") is None:
         return "the model has no twin with gradient forces to be compared with"
-    twin = leaves.get(f"{where.rpartition('/')[0]}/{name}")
-    if twin is None:
-        return f"no result of its twin {name} here"
-    if json.loads(twin.attrs["model_card"]).get("scheme") != "gradient":
-        return f"its twin {name} has no gradient forces either"
-    if not twin.data_vars:
-        return f"its twin {name} was not measured: {twin.attrs['outcome'].replace('_', ' ')}"
-    if _measured_alike(data) != _measured_alike(twin):
-        return f"its twin {name} was measured by another card, or in another tier"
-    return twin
+
+    def unfit(twin: Mapping[str, Any]) -> str:
+        return "" if twin.get("scheme") == "gradient" else "has no gradient forces either"
+
+    return _result_of("twin", model["twin"], unfit, data, where, leaves)
+
+
+def _tuned_of(
+    relation: str, name: str | None, data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]
+) -> xr.Dataset | str:
+    """The result of a model's parent or control, or why there is none: nothing to say where it has none.
+
+    It was run by the same force scheme, and measured on the same system by the same card in the same tier.
+    """
+    if name is None:
+        return ""
+    model = json.loads(data.attrs["model_card"])
+
+    def unfit(other: Mapping[str, Any]) -> str:
+        alike = all(other.get(key) == model.get(key) for key in ("scheme", "stride"))
+        return "" if alike else "has forces by another scheme"
+
+    return _result_of(relation, row_name(name), unfit, data, where, leaves)
+
+
+def _result_of(
+    relation: str,
+    name: str,
+    unfit: Callable[[Mapping[str, Any]], str],
+    data: xr.Dataset,
+    where: str,
+    leaves: Mapping[str, xr.Dataset],
+) -> xr.Dataset | str:
+    """The result of another row to compare a cell's own with, or why there is none."""
+    other = leaves.get(f"{where.rpartition('/')[0]}/{name}")
+    if other is None:
+        return f"no result of its {relation} {name} here"
+    if said := unfit(json.loads(other.attrs["model_card"])):
+        return f"its {relation} {name} {said}"
+    if not other.data_vars:
+        return f"its {relation} {name} was not measured: {other.attrs['outcome'].replace('_', ' ')}"
+    if _measured_alike(data) != _measured_alike(other):
+        return f"its {relation} {name} was measured by another card, or in another tier"
+    return other
 
 
 def _measured_alike(data: xr.Dataset) -> tuple[object, ...]:

@@ -183,6 +183,64 @@ def test_what_is_asked_for_by_name_and_has_no_cell_is_told(cards, monkeypatch):
         plan([], [picky])
 
 
+TUNED = """
+[tuning]
+target = "rdf"
+steps = 2
+evaluations = 8
+seconds = 1
+"""
+
+
+@pytest.fixture
+def family(cards, monkeypatch):
+    """What is published: a model, one tuned from it, one tuned from a card beside it, and protocols about tuning."""
+
+    def tuned(name, parent):
+        path = cards(name, parent=parent)
+        Path(path).write_text(Path(path).read_text() + TUNED)
+        return path
+
+    beside = cards("beside")
+    models = ["ticks-fine", "ticks-slow", tuned("child", "ticks-fine"), tuned("niece", "beside.toml")]
+    protocols = ["ticks", cards("gain", "protocols", tuned=True, by_default=False)]
+    monkeypatch.setattr(runner, "list_models", lambda: models)
+    monkeypatch.setattr(runner, "list_protocols", lambda: protocols)
+    return {Path(path).stem: path for path in [beside, *models, *protocols]}
+
+
+def test_tuned_models_go_to_protocols_about_tuning(family):
+    untuned = {("ticks-fine", "ticks", "si-64"), ("ticks-slow", "ticks", "si-64")}
+    kin = {(name, "gain", "si-64") for name in ("ticks-fine", "child", "beside", "niece")}
+    assert pairs(plan()) == untuned
+    assert pairs(plan([], [family["gain"]])) == kin
+    assert pairs(plan([], ["ticks", family["gain"]])) == untuned | kin
+
+
+def test_what_is_asked_for_by_name_is_run(family):
+    assert pairs(plan([family["child"]])) == {("child", "ticks", "si-64")}
+    assert pairs(plan([family["child"], "ticks-slow"], ["ticks", family["gain"]])) == {
+        (model, protocol, "si-64") for model in ("child", "ticks-slow") for protocol in ("ticks", "gain")
+    }
+
+
+def test_a_parent_that_is_not_there_is_told_where_it_is_needed(family):
+    path = Path(family["child"])
+    path.write_text(path.read_text().replace('"ticks-fine"', '"ticks-fin"'))
+    assert plan()
+    assert plan([str(path)], [family["gain"]])
+    with pytest.raises(CardError, match=r"child\.toml: parent: no model 'ticks-fin'; did you mean 'ticks-fine'"):
+        plan([], [family["gain"]])
+
+
+def test_no_tuned_model_is_told_with_what_to_do(family, monkeypatch):
+    monkeypatch.setattr(runner, "list_models", lambda: ["ticks-fine"])
+    said = "'gain' takes models of scheme .* on si-64; there is no tuned one: name models with -m"
+    with pytest.raises(CardError, match=said):
+        plan([], [family["gain"]])
+    assert pairs(plan(["ticks-fine"], [family["gain"]])) == {("ticks-fine", "gain", "si-64")}
+
+
 def test_a_fast_model_is_checked_loaded_and_resumed_by(cards, tmp_path, monkeypatch):
     fast = cards("fast")
     slow = cards("slow", scheme="mts", stride=4, fast="fast.toml")

@@ -33,6 +33,14 @@ def judge(data):
 def compare(data, twin):
     value = float(len(data.attrs["model"]) - len(twin.attrs["model"]))
     return [Finding("shift", "K", Interval(value, value, value, 1))]
+
+def after(data, parent):
+    value = float(len(data.attrs["model"]) - len(parent.attrs["model"]))
+    return [Finding("change", "K", Interval(value, value, value, 1))]
+
+def against(data, control):
+    value = float(len(data.attrs["model"]) - len(control.attrs["model"]))
+    return [Finding("gain", "K", Interval(value, value, value, 1))]
 """
 
 METRICS = {
@@ -206,6 +214,81 @@ def test_a_row_without_twin_says_so_once():
     assert [each.metric for each in score(results)] == ["drift", "shift"]
     notes = [line.strip() for line in str(score(results)).splitlines() if "si-64, alone" in line]
     assert notes == ["si-64, alone: shift: unsupported: the model has no twin with gradient forces to be compared with"]
+
+
+KIN = {
+    **METRICS,
+    "change": {"label": "change", "unit": "K", "headline": True, "parent": True},
+    "gain": {"label": "gain", "unit": "K", "headline": True, "control": True},
+}
+
+
+def tuned(name, parent="net", **tuning):
+    words = {"findings": [DRIFT], "metrics": KIN, "parent": parent, "tuning": {"target": "rdf", **tuning}}
+    return cell(name, **words)
+
+
+def kin(**changes):
+    """A parent, a control and another tuned row, and what a change of the parent makes of the comparisons."""
+    there = {"findings": [DRIFT], "metrics": KIN, **changes}
+    results = tree(cell("net", **there), tuned("net-rdf", control="net-force"), tuned("net-force"))
+    return score(results)
+
+
+def test_a_tuned_row_is_compared_with_its_parent_and_its_control():
+    scores = {(each.model, each.metric): each for each in kin()}
+    assert (scores["net-rdf", "change"].value, scores["net-rdf", "change"].outcome) == (4.0, "completed")
+    assert scores["net-force", "change"].value == 6.0
+    assert scores["net-rdf", "gain"].value == -2.0
+
+
+def test_what_has_no_parent_or_control_has_a_dash_and_no_note():
+    scores = {(each.model, each.metric): each for each in kin()}
+    for key in [("net", "change"), ("net", "gain"), ("net-force", "gain")]:
+        assert (scores[key].value, scores[key].outcome, scores[key].reason) == (None, "unsupported", "")
+    said = str(kin())
+    assert not [line for line in said.splitlines() if "si-64, " in line]
+    (row,) = [line for line in said.splitlines() if line.split()[:1] == ["net"]]
+    assert row.split()[-3:-1] == ["–", "–"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"system": "alpha"}, "no result of its parent net here"),
+        ({"scheme": "gradient"}, "its parent net has forces by another scheme"),
+        ({"scheme": "direct", "stride": 4}, "its parent net has forces by another scheme"),
+        ({"findings": [], "outcome": "out_of_memory"}, "its parent net was not measured: out of memory"),
+        ({"version": 2}, "its parent net was measured by another card, or in another tier"),
+    ],
+)
+def test_why_a_tuned_row_is_not_compared(changes, said):
+    change = {(each.model, each.metric): each for each in kin(**changes)}["net-rdf", "change"]
+    assert (change.value, change.outcome, change.gate, change.reason) == (None, "unsupported", None, said)
+
+
+def test_a_parent_named_by_the_path_of_its_card_is_a_row():
+    results = tree(cell("net", findings=[DRIFT], metrics=KIN), tuned("net-rdf", "cards/net.toml"))
+    assert {each.metric: each.value for each in score(results) if each.model == "net-rdf"}["change"] == 4.0
+
+
+def test_rows_of_a_protocol_about_tuning_are_in_families():
+    rows = [
+        tuned("a-rdf", "c-direct", control="b-force"),
+        tuned("b-force", "c-direct"),
+        cell("c-direct", [DRIFT]),
+        tuned("d-elastic", "c-direct", control="b-force"),
+        cell("z-gradient", [DRIFT], scheme="gradient"),
+        cell("y-gradient", [DRIFT], scheme="gradient", parent="z-gradient", tuning={"target": "rdf"}),
+    ]
+    rows[3].attrs["model_card"] = rows[3].attrs["model_card"].replace('"rdf"', '"elastic"')
+    names = [each.attrs["model"] for each in rows]
+    plain = [each.model["name"] for each in score(tree(*rows)).cells]
+    assert plain == sorted(names)
+    for each in rows:
+        each.attrs["protocol_card"] = each.attrs["protocol_card"].replace("{", '{"tuned": true, ', 1)
+    ordered = [each.model["name"] for each in score(tree(*rows)).cells]
+    assert ordered == ["z-gradient", "y-gradient", "c-direct", "b-force", "d-elastic", "a-rdf"]
 
 
 BOTH = Metric("m", "m", "1", below=1.0, above=-1.0)

@@ -25,13 +25,21 @@ def list_(what: str, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*(rows[0] if rows else ["name"]), box=None, header_style="bold", pad_edge=False)
+    # what no row has is no column
+    keys = [key for key in (rows[0] if rows else ["name"]) if not rows or any(row[key] is not None for row in rows)]
+    table = Table(*keys, box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        table.add_row(*(", ".join(value) if isinstance(value, list) else str(value) for value in row.values()))
+        table.add_row(*map(_text, (row[key] for key in keys)))
     Console().print(table)
     noun = "data sets" if what == "data" else what
     count = f"{len(rows)} {noun.removesuffix('s') if len(rows) == 1 else noun}"
     click.echo(count if what == "data" else f"{count}. More: conservbench show NAME")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def _models() -> list[dict[str, Any]]:
@@ -41,7 +49,15 @@ def _models() -> list[dict[str, Any]]:
     for card in map(find_model, list_models()):
         scheme = f"{card.scheme.kind}-{card.scheme.stride}" if card.scheme.kind == "mts" else card.scheme.kind
         rows.append(
-            {"name": card.name, "version": card.version, "scheme": scheme, "role": card.role, "title": card.title}
+            {
+                "name": card.name,
+                "version": card.version,
+                "scheme": scheme,
+                "role": card.role,
+                "parent": card.parent,
+                "target": None if card.tuning is None else card.tuning.target,
+                "title": card.title,
+            }
         )
     return rows
 
@@ -50,7 +66,13 @@ def _protocols() -> list[dict[str, Any]]:
     from conservbench.cards import find_protocol, list_protocols
 
     return [
-        {"name": card.name, "version": card.version, "systems": list(card.systems), "title": card.title}
+        {
+            "name": card.name,
+            "version": card.version,
+            "run": "by default" if card.by_default else "by name",
+            "systems": list(card.systems),
+            "title": card.title,
+        }
         for card in map(find_protocol, list_protocols())
     ]
 

@@ -46,8 +46,9 @@ def run(
 ) -> None:
     """Measure models under protocols and print their scores.
 
-    Without -m, -p or -s it takes all published models, all protocols, and the systems that each protocol lists, or
-    those that the model's card names. One file a model, protocol and system is written to the folder --out; the same
+    Without -m, -p or -s it takes all published models, all protocols that are run by default, and the systems that
+    each protocol lists, or those that the model's card names; models that were tuned from another go to protocols about
+    tuning. One file a model, protocol and system is written to the folder --out; the same
     command goes on after an interruption.
 
     Exit code: 0 all measured, 2 wrong usage, 3 some could not be measured, 4 nothing was measured.

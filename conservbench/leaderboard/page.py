@@ -29,6 +29,8 @@ _PASSPORT: Final = (
     "role",
     "dtype",
     "twin",
+    "parent",
+    "tuning",
     "authors",
     "license",
     "doi",
@@ -206,6 +208,7 @@ def _models(cells: Sequence[ScoredCell]) -> list[str]:
 def _passport(card: Mapping[str, Any]) -> str:
     scheme = f"{card['scheme']}-{card['stride']}" if card["scheme"] == "mts" else card["scheme"]
     parts = [escaped(card["title"]), f"forces {escaped(scheme)}"]
+    parts += [escaped(f"tuned from {card['parent']} to {card['tuning']['target']}")] if card.get("parent") else []
     parts += [escaped(", ".join(card["authors"]))] if card.get("authors") else []
     parts += [f"licence {escaped(card['license'])}"] if card.get("license") else []
     parts += [f"[{escaped(card['doi'])}](https://doi.org/{quote(plain(card['doi']))})"] if card.get("doi") else []

@@ -163,6 +163,13 @@ def _asked_in_vain(score: Score, cell: ScoredCell) -> str:
     return "–" if score.outcome is Outcome.UNSUPPORTED and cell.outcome is not Outcome.UNSUPPORTED else ""
 
 
+def _needs_a_note(score: Score, cell: ScoredCell) -> bool:
+    """Whether a reader must be told more than the field says: not of a dash that has no reason."""
+    if not score.reason and _asked_in_vain(score, cell):
+        return False
+    return score.value is None or score.outcome is not Outcome.COMPLETED
+
+
 def _tally(cell: ScoredCell) -> Entry:
     """How many gates of the cell passed, failed and stayed unclear."""
     count = Counter(score.gate for score in cell.scores if score.gate is not None)
@@ -177,7 +184,7 @@ def _notes(cell: ScoredCell, columns: Sequence[Metric]) -> list[str]:
     for score in cell.scores:
         metric = cell.metrics.get(score.metric)
         label = metric.label if metric else score.metric
-        if score.metric in shown and (score.value is None or score.outcome is not Outcome.COMPLETED):
+        if score.metric in shown and _needs_a_note(score, cell):
             why = (score.outcome.replace("_", " "), score.reason or "no reason recorded")
             whys.setdefault(why, []).append(label)
         elif score.metric not in shown and metric is not None and score.gate == "fail":

@@ -6,7 +6,9 @@ A protocol is a package with three modules:
 * ``measure``: ``measure(model, scheme, system, settings, report) -> xarray.Dataset``, slow, raw series with units;
 * ``judge``: ``judge(data) -> list[Finding]``, a pure function of the file, which imports no torch. Where the card marks
   metrics ``twin = true``, also ``compare(data, twin) -> list[Finding]`` for them: ``twin`` is what was measured alike
-  with the gradient forces of the model's ``twin``; it is not called for a row without one.
+  with the gradient forces of the model's ``twin``; it is not called for a row without one. Likewise
+  ``after(data, parent)`` for metrics marked ``parent = true``, with the model that a tuned one was tuned from, and
+  ``against(data, control)`` for those marked ``control = true``, with the one that was tuned to energies and forces.
 """
 
 from __future__ import annotations

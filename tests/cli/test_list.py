@@ -27,12 +27,35 @@ def test_models():
         "version": 1,
         "scheme": "gradient",
         "role": "model",
+        "parent": None,
+        "target": None,
         "title": "A model that will fine",
     }
     assert rows["ticks-direct"]["scheme"] == "direct"
 
 
+def test_parents_are_columns_where_there_are_any(monkeypatch, tmp_path):
+    tuned = tmp_path / "net-rdf.toml"
+    tuned.write_text(
+        'name = "net-rdf"\nversion = 1\ntitle = "Tuned"\nloader = "toy"\nscheme = "direct"\nparent = "ticks-direct"\n'
+        '[tuning]\ntarget = "rdf"\nsteps = 2\nevaluations = 8\nseconds = 1\n'
+    )
+    assert "parent" not in CliRunner().invoke(main, ["list", "models"]).stdout
+    monkeypatch.setattr("conservbench.cards.list_models", lambda: ["ticks-direct", str(tuned)])
+    rows = listed("models")
+    assert (rows["net-rdf"]["parent"], rows["net-rdf"]["target"]) == ("ticks-direct", "rdf")
+    assert rows["ticks-direct"]["parent"] is None
+    told = CliRunner().invoke(main, ["list", "models"]).stdout.splitlines()
+    assert told[0].split() == ["name", "version", "scheme", "role", "parent", "target", "title"]
+    (row,) = [line for line in told if line.startswith("net-rdf")]
+    assert row.split() == ["net-rdf", "1", "direct", "model", "ticks-direct", "rdf", "Tuned"]
+    shown = CliRunner().invoke(main, ["show", str(tuned)]).stdout
+    assert "ticks-direct" in shown
+    assert "tuning.target" in shown
+
+
 def test_protocols_systems_and_data():
+    assert listed("protocols")["ticks"]["run"] == "by default"
     assert listed("protocols")["ticks"]["systems"] == ["si-64"]
     assert "silicon" in listed("systems")["si-64"]["title"]
     assert listed("data")["mlearn-si"]["license"] == "BSD-3-Clause"

@@ -35,6 +35,15 @@ def test_page_has_tables_gates_models_and_the_command(make_cell):
     assert "conservbench 0.1.0 at commit 0123456789ab" in page
 
 
+def test_passports_of_tuned_models(make_cell):
+    record = {"parent": "net_1", "tuning": {"target": "rdf", "steps": 20}}
+    cells = [make_cell("net_1"), make_cell("net-rdf", model=record)]
+    assert "- **net-rdf**, version 2: A network; forces direct; tuned from net\\_1 to rdf." in markdown(cells)
+    models = json.loads(results_json(cells))["models"]
+    assert (models["net-rdf"]["parent"], models["net-rdf"]["tuning"]) == ("net_1", {"target": "rdf", "steps": 20})
+    assert "parent" not in models["net_1"]
+
+
 def test_one_command_for_each_block_of_cells(make_cell):
     page = markdown([make_cell("a"), make_cell("b"), make_cell("a", system="liquid")])
     commands = [line for line in page.splitlines() if line.startswith("conservbench run")]
