@@ -20,6 +20,7 @@ VERBS = {
     "show": "conservbench.cli.show:show",
     "cite": "conservbench.cli.cite:cite",
     "train": "conservbench.cli.train:train",
+    "finetune": "conservbench.cli.finetune:finetune",
 }
 
 USAGE = 2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, Self, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -96,6 +97,23 @@ class Tunable(Model, Protocol):
             ValueError: a name is not known.
         """
         ...
+
+    def save(self, path: Path) -> Mapping[str, Any]:
+        """Keep the parameters where a model card can name them.
+
+        Args:
+            path: of the card; files are written beside it, under its name.
+
+        Returns:
+            The keys of the card that load these parameters; a table adds to the one that was there.
+        """
+        ...
+
+
+def in_precision_of(model: Tunable, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters in the precision of a model's own, attached to those given."""
+    own = model.parameters
+    return {name: value.to(own[name].dtype) for name, value in parameters.items()}
 
 
 def check_support(model: Model, state: State, forces: Collection[Channel]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from copy import copy
-from typing import TYPE_CHECKING, ClassVar, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -80,6 +81,10 @@ class ClassicalPotential(ABC):
         other = copy(self)
         other.parameters = {**self.parameters, **parameters}
         return other
+
+    def save(self, path: Path) -> Mapping[str, Any]:  # noqa: ARG002 - numbers that a card holds itself
+        """See :meth:`conservbench.models.base.Tunable.save`."""
+        return {"options": {name: float(value) for name, value in self.parameters.items()}}
 
     def _check_names(self, given: Mapping[str, object]) -> None:
         if unknown := sorted(set(given) - set(self.defaults)):

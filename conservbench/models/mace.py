@@ -7,10 +7,11 @@ pass. MACE: Batatia et al., NeurIPS 2022, arXiv 2206.07697. Two heads on one tru
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tomllib
 from collections.abc import Collection, Mapping
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -286,6 +287,14 @@ class MACEModel:
         other = copy(self)
         other._replaced = {**self._replaced, **parameters}  # noqa: SLF001 - its own copy
         return other
+
+    def save(self, path: Path) -> Mapping[str, Any]:
+        """See :meth:`conservbench.models.base.Tunable.save`: ``NAME.safetensors``, in the precision of the network."""
+        network = deepcopy(self.network)
+        network.load_state_dict(self._replaced, strict=False)
+        file = path.with_suffix(".safetensors")
+        save_checkpoint(network, file)
+        return {"checkpoint": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
 
     @property
     def device(self) -> torch.device:

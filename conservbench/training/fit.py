@@ -24,8 +24,8 @@ from conservbench.models.base import Prediction
 from conservbench.models.mace import NetworkSettings, TwoHeadedMACE, save_checkpoint
 from conservbench.neighbors import Pairs, find_pairs
 from conservbench.scheme import CHANNELS, Channel
-from conservbench.state import State, concatenate, from_atoms
 from conservbench.training.data import Split, find_data_set, load_frames
+from conservbench.training.labelled import Labelled, join, label
 from conservbench.training.recipe import Recipe, Stage
 
 Progress = Callable[[int, int, str], None]
@@ -33,14 +33,10 @@ Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Labelled):
     """A labelled frame, its neighbours found once."""
 
-    state: State
     pairs: Pairs
-    energy: Tensor
-    forces: Tensor
-    group: str
 
 
 @dataclass(frozen=True)
@@ -53,21 +49,9 @@ class Errors:
 
 
 def make_samples(frames: Sequence[Atoms], cutoff: float, device: str) -> list[Sample]:
-    """Samples of labelled frames, with the net force of each label removed (a residue of the electronic solver)."""
-    samples = []
-    for atoms in frames:
-        state = from_atoms(atoms, device=device)
-        forces = torch.as_tensor(atoms.get_forces(), device=device)
-        samples.append(
-            Sample(
-                state=state,
-                pairs=find_pairs(state, cutoff),
-                energy=torch.tensor([atoms.get_potential_energy()], dtype=torch.float64, device=device),
-                forces=forces - forces.mean(0),
-                group=atoms.info.get("group", "all"),
-            )
-        )
-    return samples
+    """Samples of labelled frames (see :func:`conservbench.training.labelled.label`)."""
+    labelled = [label(atoms, device) for atoms in frames]
+    return [Sample(**vars(each), pairs=find_pairs(each.state, cutoff)) for each in labelled]
 
 
 def join_samples(samples: Sequence[Sample]) -> Sample:
@@ -78,13 +62,7 @@ def join_samples(samples: Sequence[Sample]) -> Sample:
         torch.cat([sample.pairs.second + offset for sample, offset in zip(samples, offsets, strict=True)]),
         torch.cat([sample.pairs.shift for sample in samples]),
     )
-    return Sample(
-        state=concatenate([sample.state for sample in samples]),
-        pairs=pairs,
-        energy=torch.cat([sample.energy for sample in samples]),
-        forces=torch.cat([sample.forces for sample in samples]),
-        group="batch",
-    )
+    return Sample(**vars(join(samples)), pairs=pairs)
 
 
 def loss_of(network: TwoHeadedMACE, sample: Sample, stage: Stage) -> Tensor:

@@ -1,0 +1,50 @@
+"""Terms of a tuning: each gives its part of the loss and of the gradient, and says how that went.
+
+A term may remember something between steps (frames it goes on from); what it remembers can be saved and put back, so
+that a tuning that was interrupted goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from conservbench.training.route import Sensitivity
+
+
+class Term(Protocol):
+    """One part of the loss of a tuning.
+
+    Attributes:
+        name: of its curve.
+    """
+
+    name: str
+
+    def __call__(self, parameters: Mapping[str, Tensor], step: int) -> Sensitivity:
+        """Its loss, weight included, and the gradient at these parameters (float64); ``record["evaluations"]`` is cost.
+
+        An evaluation is the energy, or the forces of a channel, of 64 atoms; differentiating once more counts as two.
+        """
+        ...
+
+    def memory(self) -> dict[str, Any]:
+        """What it remembers between steps: tensors, numbers, text and tables of them."""
+        ...
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Put back what :meth:`memory` gave."""
+        ...
+
+
+class Forgetful:
+    """A term whose steps depend on nothing before them."""
+
+    def memory(self) -> dict[str, Any]:
+        """See :meth:`Term.memory`."""
+        return {}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """See :meth:`Term.remember`."""

@@ -1,0 +1,77 @@
+"""What a tuning leaves on disk: a model card that names its parent, and the parameters beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import tomli_w
+
+from conservbench.cards import ModelCard, list_models
+from conservbench.training.finetune import Tuned
+from conservbench.training.tuning_recipe import Target, name_of, title_of
+
+_INHERITED: Final = (
+    "loader",
+    "scheme",
+    "stride",
+    "dtype",
+    "systems",
+    "authors",
+    "license",
+    "doi",
+    "training_data",
+    "bibtex",
+)
+
+
+def write_tuned_card(tuned: Tuned, parent: ModelCard, targets: Sequence[Target], path: Path) -> None:
+    """Write a tuned model: its parameters first, then the card, atomically.
+
+    Args:
+        tuned: the model and how it came about.
+        parent: card of what was tuned.
+        targets: what it was tuned to beside energies and forces.
+        path: of the card.
+    """
+    inherited = {key: parent.document[key] for key in _INHERITED if key in parent.document}
+    loaded = tuned.model.save(path)
+    options = {**parent.options, **loaded.get("options", {})}
+    document: dict[str, Any] = {
+        "name": path.stem,
+        "version": 1,
+        "title": f"{parent.title}, tuned to {title_of(tuple(targets))}",
+        **inherited,
+        **{key: value for key, value in loaded.items() if key != "options"},
+        "parent": _name_for(parent, path),
+        **({"options": options} if options else {}),
+        "tuning": _record(tuned, parent, targets),
+    }
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(tomli_w.dumps(document, multiline_strings=True), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _name_for(card: ModelCard, beside: Path) -> str:
+    """Name of a card that can be found by it, the relative path of another."""
+    return card.name if card.name in list_models() else os.path.relpath(card.path, beside.parent)
+
+
+def _record(tuned: Tuned, parent: ModelCard, targets: Sequence[Target]) -> Mapping[str, Any]:
+    """The ``[tuning]`` table (see :class:`conservbench.cards.Tuning`)."""
+    errors = {
+        f"{name}_{when}": round(value, 3)
+        for when, measured in (("before", tuned.before), ("after", tuned.after))
+        for name, value in measured.items()
+    }
+    return {
+        "target": " + ".join(targets) or "energies and forces",
+        "steps": len(tuned.history),
+        "rejected": len(tuned.history) - tuned.accepted,
+        "evaluations": round(tuned.total("evaluations")),
+        "seconds": round(tuned.total("seconds"), 1),
+        **({"control": name_of(parent.name, ())} if targets else {}),
+        **errors,
+    }
