@@ -200,6 +200,100 @@ def distance_interval(samples: ArrayLike, references: ArrayLike) -> Interval:
     return Interval(value, value - half, value + half, n)
 
 
+def distance_from_interval(samples: ArrayLike, reference: ArrayLike, covariance: ArrayLike) -> Interval:
+    """Squared distance of a mean profile from one that was measured elsewhere, over the square of the latter.
+
+    As in :func:`distance_interval` the noise of the samples is left out; that of the reference, which all samples see,
+    is taken off by its trace, so that the distance of equal profiles is zero on average over both. With C the
+    covariance of the reference and d the difference of the expectations, the noise of the reference adds
+    4 d.C d + 2 tr C^2 to the variance that the jackknife over replicas finds.
+
+    Args:
+        samples: (n, n_bins), a profile of each replica; a replica with a value that is not finite is left out.
+        reference: (n_bins,).
+        covariance: (n_bins, n_bins) of the noise of the reference; zero for one that is exact.
+
+    Returns:
+        The distance; an infinite interval for two replicas.
+
+    Raises:
+        ValueError: fewer than two replicas, or a reference that is zero everywhere.
+    """
+    wanted, noise = (np.asarray(part, dtype=float) for part in (reference, covariance))
+    offsets = _offsets(wanted, samples)[:, 0]
+    bias, own = float(np.trace(noise)), float((noise**2).sum())
+    mean = offsets.mean(0)
+    # d.C d of the mean holds the noise of the reference itself, tr C^2
+    shared = 4.0 * max(float(mean @ noise @ mean) - own, 0.0) + 2.0 * own
+    return _jackknife(offsets, lambda d: _square(d) - bias, shared, scale=float((wanted**2).sum()))
+
+
+def distance_change_interval(
+    samples: ArrayLike, before: ArrayLike, reference: ArrayLike, covariance: ArrayLike
+) -> Interval:
+    """By how much :func:`distance_from_interval` of some samples is above that of others, over paired replicas.
+
+    The square of the noise of the reference is in both distances and drops out. With c the difference of the two mean
+    profiles, what is left of it adds 4 c.C c to the variance that the jackknife over pairs of replicas finds.
+
+    Args:
+        samples: (n, n_bins); a pair with a value that is not finite is left out.
+        before: (n, n_bins), those that they are compared with, of the same replicas.
+        reference: (n_bins,).
+        covariance: (n_bins, n_bins) of the noise of the reference.
+
+    Returns:
+        Negative where the samples are nearer; an infinite interval for two replicas.
+
+    Raises:
+        ValueError: fewer than two replicas, or a reference that is zero everywhere.
+    """
+    wanted, noise = (np.asarray(part, dtype=float) for part in (reference, covariance))
+    offsets = _offsets(wanted, samples, before)
+    change = (offsets[:, 0] - offsets[:, 1]).mean(0)
+    return _jackknife(
+        offsets,
+        lambda d: _square(d[:, 0]) - _square(d[:, 1]),
+        4.0 * float(change @ noise @ change),
+        scale=float((wanted**2).sum()),
+    )
+
+
+def _offsets(wanted: NDArray[np.float64], *groups: ArrayLike) -> NDArray[np.float64]:
+    """(n, n_groups, n_bins) differences from a reference, of the replicas that are finite in every group."""
+    profiles = np.stack([np.asarray(group, dtype=float) for group in groups], axis=1)
+    profiles = profiles[np.isfinite(profiles).all((1, 2))]
+    if len(profiles) < 2:
+        raise ValueError(f"a distance of means needs two replicas or more, got {len(profiles)}")
+    if not wanted.any():
+        raise ValueError("the reference is zero everywhere")
+    return profiles - wanted
+
+
+def _square(d: NDArray[np.float64]) -> float:
+    """Square of the expectation of d (n, n_bins), without the noise of the mean: products of different replicas."""
+    n = len(d)
+    return float(((d.sum(0) ** 2).sum() - (d**2).sum()) / (n * (n - 1)))
+
+
+def _jackknife(
+    groups: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float], shared: float, *, scale: float
+) -> Interval:
+    """A statistic of groups (n, ...) over a scale, with its jackknife interval and a variance that groups share.
+
+    Student's t with the effective degrees of freedom of the sum of both variances (Welch and Satterthwaite).
+    """
+    n, value = len(groups), statistic(groups) / scale
+    if n == 2:
+        return Interval(value, -math.inf, math.inf, 2)
+    left_out = np.array([statistic(np.delete(groups, k, 0)) for k in range(n)]) / scale
+    own = (n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum())
+    variance = own + shared / scale**2
+    freedom = (n - 1) * (variance / own) ** 2 if own > 0 else math.inf
+    half = float(stdtrit(freedom, 0.5 + 0.5 * LEVEL)) * math.sqrt(variance)
+    return Interval(value, value - half, value + half, n)
+
+
 def exponent_interval(x: ArrayLike, y: ArrayLike) -> Interval:
     """Exponent p of y ~ x^p: the log-log slope of each replica, then their mean.
 
