@@ -49,7 +49,7 @@ class Tuning:
         evaluations: forces of 64 atoms that were evaluated for it.
         seconds: that it took.
         rejected: steps that were taken back, because the model was unstable after them.
-        control: name of the row that was tuned to energies and forces instead, at the same cost; None in that row.
+        control: name of the row that was tuned to energies and forces instead; None in that row.
         energy_before: meV/atom.
         energy_after: meV/atom.
         gradient_before: of gradient forces, meV/Å.

@@ -1,0 +1,87 @@
+"""Measure a model, tuned or not, where the reference is known: the crystal at rest, and g(r) under every condition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from conservbench.models.base import Model
+from conservbench.outcome import Outcome
+from conservbench.protocols.base import Report, within
+from conservbench.protocols.fidelity.crystal import measure_crystal
+from conservbench.protocols.fidelity.liquid import measure_rdf
+from conservbench.protocols.finetune.settings import Settings
+from conservbench.references import find_reference
+from conservbench.scheme import Scheme
+from conservbench.systems import find_system
+
+if TYPE_CHECKING:
+    from conservbench.systems import System
+
+_AT_REST = 0.2
+"""Fraction done once the crystal is measured."""
+
+
+def measure(model: Model, scheme: Scheme, system: System, settings: Settings, report: Report) -> xr.Dataset:
+    """Measure the crystal ``system``, then g(r) under one condition after the other.
+
+    Returns:
+        What :func:`conservbench.protocols.fidelity.crystal.measure_crystal` gives, and what
+        :func:`conservbench.protocols.fidelity.liquid.measure_rdf` gives with a first dimension ``condition``, the name
+        of a system, of which ``target_temperature`` (K) and ``n_atoms`` are too. The attribute ``tuned_at`` is the
+        condition that models are tuned at.
+
+    Raises:
+        UnsupportedError: the model lacks a channel or an element, or a condition is not one of the reference.
+        InvalidPredictionError: a prediction for a start structure is not finite or has a wrong shape.
+        ValueError: there is no such reference or system.
+    """
+    reference = find_reference(settings.reference)
+    places = [find_system(name) for name in settings.conditions]
+    at_rest = measure_crystal(model, scheme, system.sites, reference)
+    report(_AT_REST)
+    sizes = np.cumsum([0, *(len(place.sites) for place in places)])
+    shares = _AT_REST + (1.0 - _AT_REST) * sizes / sizes[-1]
+    sampled = []
+    for place, begin, end in zip(places, shares, shares[1:], strict=False):
+        profile = reference.rdf[place.name]
+        sampled.append(measure_rdf(model, scheme, place, profile, settings, within(report, begin, end)))
+    return _together(at_rest, sampled, places, settings)
+
+
+def _together(at_rest: xr.Dataset, sampled: list[xr.Dataset], places: list[System], settings: Settings) -> xr.Dataset:
+    labels = xr.DataArray(
+        [place.name for place in places],
+        dims="condition",
+        name="condition",
+        attrs={"units": "1", "long_name": "system that was sampled"},
+    )
+    motion = xr.concat(
+        sampled, labels, data_vars="all", coords="minimal", compat="override", join="exact", combine_attrs="override"
+    )
+    kelvins = [place.temperature for place in places]
+    counts = [len(place.sites) for place in places]
+    data = at_rest.merge(motion, combine_attrs="override").assign(
+        target_temperature=("condition", kelvins, {"units": "K", "long_name": "temperature of the bath"}),
+        n_atoms=("condition", counts, {"units": "1", "long_name": "number of atoms"}),
+    )
+    shared = {key: sampled[0].attrs[key] for key in ("scheme", "stride", "rdf_width")}
+    return data.assign_attrs(
+        at_rest.attrs
+        | shared
+        | {"reference": settings.reference, "tuned_at": settings.tuned_at}
+        | _ending(sampled, places)
+    )
+
+
+def _ending(sampled: list[xr.Dataset], places: list[System]) -> dict[str, str]:
+    """Exploded where any replica did, under whatever condition."""
+    reasons = [
+        f"{place.name}: {each.attrs['outcome_reason']}"
+        for place, each in zip(places, sampled, strict=True)
+        if each.attrs["outcome"] != Outcome.COMPLETED
+    ]
+    outcome = Outcome.EXPLODED if reasons else Outcome.COMPLETED
+    return {"outcome": str(outcome), "outcome_reason": "; ".join(reasons)}
