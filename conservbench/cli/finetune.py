@@ -93,26 +93,28 @@ def finetune(
             tuned = tuning.finetune(parent, wanted, how, state_file, device=device, progress=report)
         except UnsupportedError as error:
             raise CommandError(str(error), 3) from error
-    history = tuning.history_dataset(tuned)
+    history = tuned.descent.dataset()
     write_result(history, out / f"{row}.history.nc")
     plot_history(history, row, out / f"{row}.png")
     write_tuned_card(tuned, parent, wanted, out / f"{row}.toml")
     _tell(tuned, out / f"{row}.toml", as_json)
-    if tuned.outcome is not Outcome.COMPLETED:
-        raise CommandError(f"{tuned.reason}; the last sound parameters were kept", 3)
+    if tuned.descent.outcome is not Outcome.COMPLETED:
+        raise CommandError(f"{tuned.descent.reason}; the last sound parameters were kept", 3)
 
 
 def _tell(tuned: Tuned, card: Path, as_json: bool) -> None:
     if as_json:
         import json
 
-        said = {"card": str(card), "outcome": tuned.outcome.value, "before": tuned.before, "after": tuned.after}
+        said = {"card": str(card), "outcome": tuned.descent.outcome.value, "before": tuned.before, "after": tuned.after}
         click.echo(json.dumps(said, indent=1))
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("test error", title=f"{card.stem}: {tuned.accepted} of {len(tuned.history)} steps taken")
+    table = Table(
+        "test error", title=f"{card.stem}: {tuned.descent.accepted} of {len(tuned.descent.history)} steps taken"
+    )
     for column in ("before", "after"):
         table.add_column(column, justify="right")
     for name, value in tuned.before.items():

@@ -32,6 +32,7 @@ from conservbench.outcome import Outcome
 from conservbench.scheme import Scheme
 from conservbench.state import State, concatenate
 from conservbench.training.route import Objective, Sensitivity
+from conservbench.training.trajectory import bare
 from conservbench.units import BOLTZMANN, FEMTOSECOND
 
 _DIVISION: Final = 1e-9
@@ -214,7 +215,7 @@ class Reweighting:
         record: dict[str, float] = {"model_calls": 0.0, "stride": float(scheme.stride)}
         try:
             _require(fixed, scheme, start)
-            ensemble, energy = self._ensemble_at(fixed, scheme, start, record)
+            ensemble, energy = self._ensemble_at(fixed, scheme, bare(start), record)
         except UnsupportedError as error:
             return Sensitivity(Outcome.UNSUPPORTED, str(error), record=record)
         except InvalidPredictionError as error:
@@ -239,6 +240,9 @@ class Reweighting:
         by_values = torch.autograd.grad(loss, values)[0] if depends else None
         gradient = self._pulled_back(attached, objective, ensemble, leaves, by_energy, by_values)
         record["model_calls"] += len(ensemble.frames)
+        for name, slope in gradient.items():
+            if not bool(slope.isfinite().all()):
+                return Sensitivity(Outcome.FAILED, f"the gradient by {name} is not finite", record=record)
         return Sensitivity(Outcome.COMPLETED, loss=float(loss.detach()), gradient=gradient, record=record)
 
     def _ensemble_at(

@@ -66,12 +66,13 @@ def _record(tuned: Tuned, parent: ModelCard, targets: Sequence[Target]) -> Mappi
         for when, measured in (("before", tuned.before), ("after", tuned.after))
         for name, value in measured.items()
     }
+    descent = tuned.descent
     return {
         "target": " + ".join(targets) or "energies and forces",
-        "steps": len(tuned.history),
-        "rejected": len(tuned.history) - tuned.accepted,
-        "evaluations": round(tuned.total("evaluations")),
-        "seconds": round(tuned.total("seconds"), 1),
+        "steps": len(descent.history),
+        "rejected": len(descent.history) - descent.accepted,
+        "evaluations": round(descent.total("evaluations")),
+        "seconds": round(descent.total("seconds"), 1),
         **({"control": name_of(parent.name, ())} if targets else {}),
         **errors,
     }

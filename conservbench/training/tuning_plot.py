@@ -9,7 +9,7 @@ import xarray as xr
 
 
 def plot_history(history: xr.Dataset, title: str, path: Path) -> None:
-    """Draw a history (:func:`conservbench.training.finetune.history_dataset`) as a PNG.
+    """Draw a history (:meth:`conservbench.training.descent.Descent.dataset`) as a PNG.
 
     Args:
         history: of a tuning.
