@@ -302,6 +302,8 @@ def test_published_cards_are_valid():
     for name in list_models():
         card = find_model(name)
         assert card.twin is None or card.twin in list_models()
+        assert card.parent is None or find_parent(card).scheme == card.scheme
+        assert card.tuning is None or card.tuning.control is None or card.tuning.control in list_models()
         assert set(card.systems) <= set(list_systems())
         if card.checkpoint is not None:
             checkpoint_of(card)
