@@ -17,7 +17,11 @@ from conservbench.state import from_atoms
 from conservbench.systems import find_system, list_systems, sample
 from conservbench.units import BOLTZMANN
 
-NAMES = ["si-64", "si-liquid-64", "si-vacancy-63", "sic-64"]
+# kelvin and Å^3 an atom, those of public ab initio dynamics
+MELTS = {"si-melt-64": (2000, 20.02), "si-melt-216": (2000, 20.02), "si-hot-64": (2530, 20.44)}
+MELTS |= {"si-hotter-64": (3374, 20.44)}
+WARM = {"si-warm-64": (1500, 20.02), "si-cool-64": (843, 20.44)}
+NAMES = ["si-64", "si-liquid-64", "si-vacancy-63", "sic-64", *MELTS, *WARM]
 
 
 def distances(system):
@@ -61,7 +65,7 @@ def test_every_system_is_complete(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_are_small(name):
-    assert len(files("conservbench.systems").joinpath(f"{name}.json").read_bytes()) < 60_000
+    assert len(files("conservbench.systems").joinpath(f"{name}.json").read_bytes()) < 70_000
 
 
 def test_every_call_makes_its_own_structures():
@@ -181,6 +185,37 @@ def test_liquid_flows_between_snapshots():
     # snapshots are 1.5 ps apart: a diffusing liquid moves about four times as far, squared, in 6.5 steps as in 1.5
     assert near > 2.35**2
     assert 2 < far / near < 9
+
+
+@pytest.mark.parametrize("name", [*MELTS, *WARM])
+def test_densities_and_temperatures_are_those_of_the_reference(name):
+    system = find_system(name)
+    kelvin, volume = (MELTS | WARM)[name]
+    assert system.temperature == kelvin
+    assert system.sites.get_volume() / len(system.sites) == pytest.approx(volume, abs=0.005)
+
+
+@pytest.mark.parametrize("name", MELTS)
+def test_melts_are_liquid(name):
+    pairs = distances(find_system(name))
+    coordination = 2 * (pairs < 3.0).sum(1) / len(find_system(name).sites)
+    # crystal 4 within 3 Å; the liquid of Stillinger-Weber some 5, less where it is hotter
+    assert 4.3 < coordination.mean() < 5.8
+    # the gap between the shells of a crystal, 2.35 and 3.84 Å, is filled: about one pair an atom
+    filled = ((pairs > 2.9) & (pairs < 3.3)).sum(1) / len(find_system(name).sites)
+    assert filled.mean() > 0.5
+
+
+@pytest.mark.parametrize("name", WARM)
+def test_warm_crystals_are_crystals_at_their_temperature(name):
+    system = find_system(name)
+    moved = displacements(system)
+    assert np.linalg.norm(moved, axis=-1).max() < 1.2
+    model = StillingerWeber()
+    energy = model.evaluate(from_atoms(system.snapshots)).energy.numpy()
+    energy -= model.evaluate(from_atoms(system.sites)).energy.item()
+    # as for the crystal at 1000 K; anharmonicity at 1500 K takes some per cent more
+    assert (energy / 64).mean() == pytest.approx(1.5 * BOLTZMANN * system.temperature * 63 / 64, rel=0.2)
 
 
 def test_listing_imports_no_simulation_stack():

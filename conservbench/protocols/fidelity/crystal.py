@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from conservbench.models.base import InvalidPredictionError, Model, UnsupportedError, check_support
-from conservbench.observables.elastic import elastic_constants, mandel_of_cubic
+from conservbench.observables.elastic import elastic_constants
 from conservbench.observables.force_constants import force_constants
 from conservbench.observables.lattice import lattice_constant
 from conservbench.observables.phonons import crystal, frequencies

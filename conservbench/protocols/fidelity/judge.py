@@ -1,7 +1,7 @@
 """Judge the properties of a simulation by those of the reference that lie beside them in the file. No torch.
 
-What is known of a crystal at rest has no statistical error: its interval is a point. What is known of a system in motion
-comes from replicas, one number each; those that exploded give none, and the findings that miss them say so.
+What is known of a crystal at rest has no statistical error: its interval is a point. What is known of a system in
+motion comes from replicas, one number each; those that exploded give none, and the findings that miss them say so.
 """
 
 from __future__ import annotations
