@@ -7,11 +7,14 @@ that a tuning that was interrupted goes on as if it had not been.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from torch import Tensor
 
 from conservbench.training.route import Sensitivity
+
+ATOMS: Final = 64
+"""Atoms of an evaluation that is counted as one."""
 
 
 class Term(Protocol):
@@ -26,7 +29,7 @@ class Term(Protocol):
     def __call__(self, parameters: Mapping[str, Tensor], step: int) -> Sensitivity:
         """Its loss, weight included, and the gradient at these parameters (float64); ``record["evaluations"]`` is cost.
 
-        An evaluation is the energy, or the forces of a channel, of 64 atoms; differentiating once more counts as two.
+        An evaluation is the energy, or the forces of a channel, of 64 atoms; differentiating it once more is another.
         """
         ...
 

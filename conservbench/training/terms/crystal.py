@@ -7,15 +7,27 @@ the derivatives of the energy that the constants are made of are differentiated 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import final
+from typing import TYPE_CHECKING, Final, final
 
 import torch
+from ase import Atoms
 from torch import Tensor
 
 from conservbench.models.base import Tunable
+from conservbench.observables.elastic import elastic_constants, mandel_of_cubic
+from conservbench.observables.force_constants import force_constants
 from conservbench.outcome import Outcome
+from conservbench.state import State, from_atoms
 from conservbench.training.route import Sensitivity
-from conservbench.training.terms import Forgetful
+from conservbench.training.terms import ATOMS, Forgetful
+from conservbench.units import GIGAPASCAL
+
+if TYPE_CHECKING:
+    from conservbench.references import Reference, Sites
+    from conservbench.scheme import Scheme
+
+DIFFERENTIATED: Final = 8.0
+"""Evaluations that a second derivative of the energy takes which is differentiated once more."""
 
 
 @final
@@ -64,14 +76,33 @@ class Crystal(Forgetful):
 
 def elastic(model: Tunable, scheme: Scheme, reference: Reference, weight: float) -> Crystal:
     """Elastic constants, of the primitive cell: they are those of any of its supercells."""
-    cell = from_atoms(reference.primitive, device=model.device)
-    wanted = mandel_of_cubic(*reference.elastic).to(model.device) * GIGAPASCAL
+    cell = _state(reference.primitive, model)
+    n_atoms = cell.n_atoms
     return Crystal(
         "elastic",
         model,
         lambda tuned: elastic_constants(tuned, scheme.mean_channel, cell),
-        wanted,
+        mandel_of_cubic(*reference.elastic).to(model.device) * GIGAPASCAL,
         weight=weight,
-        # rows of the response, differentiated twice
-        evaluations=4.0 * (6 + 3 * len(reference.primitive)) * len(reference.primitive) / 64,
+        evaluations=DIFFERENTIATED * (6 + 3 * n_atoms) * n_atoms / ATOMS,
     )
+
+
+def interatomic(model: Tunable, scheme: Scheme, reference: Reference, weight: float) -> Crystal:
+    """Force constants of the supercell of the reference: the rows of the primitive cell's atoms are all there are."""
+    wanted = reference.force_constants
+    cell = _state(wanted.supercell, model)
+    rows = wanted.primitive.tolist()
+    return Crystal(
+        "force-constants",
+        model,
+        lambda tuned: force_constants(tuned, scheme.mean_channel, cell, rows),
+        torch.as_tensor(wanted.rows, device=model.device),
+        weight=weight,
+        evaluations=DIFFERENTIATED * 3 * len(rows) * cell.n_atoms / ATOMS,
+    )
+
+
+def _state(sites: Sites, model: Tunable) -> State:
+    atoms = Atoms(numbers=sites.numbers, positions=sites.positions, cell=sites.cell, pbc=True)
+    return from_atoms(atoms, device=model.device)

@@ -14,7 +14,7 @@ from conservbench.outcome import Outcome
 from conservbench.scheme import Channel
 from conservbench.training.labelled import Labelled, join
 from conservbench.training.route import Sensitivity
-from conservbench.training.terms import Forgetful
+from conservbench.training.terms import ATOMS, Forgetful
 from conservbench.training.tuning_recipe import Errors
 from conservbench.units import MILLI
 
@@ -54,7 +54,7 @@ class Labels(Forgetful):
         for channel, weight in self.channels.items():
             loss = loss + weight * (prediction.forces[channel] - batch.forces).square().mean()
         slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        cells = batch.state.n_atoms / 64
+        cells = batch.state.n_atoms / ATOMS
         return Sensitivity(
             Outcome.COMPLETED,
             loss=float(loss.detach()),

@@ -25,15 +25,13 @@ from conservbench.state import State, from_atoms
 from conservbench.training.reversible import ReversibleAdjoint
 from conservbench.training.reweight import Ensemble, Reweighting, Sampling
 from conservbench.training.route import Objective, Sensitivity, of_average
+from conservbench.training.terms import ATOMS
 from conservbench.training.tuning_recipe import RDF
 from conservbench.units import FEMTOSECOND
 
 if TYPE_CHECKING:
     from conservbench.references import Profile
     from conservbench.systems import System
-
-ATOMS: Final = 64
-"""Atoms of an evaluation that is counted as one."""
 
 EXPLOSION_FACTOR: Final = 20.0
 """Temperature over that of the system beyond which a replica is lost."""
