@@ -107,7 +107,7 @@ def dynamical_matrices(force_constants: Tensor, crystal: Crystal, q: ArrayLike) 
         torch.as_tensor(array, device=device)
         for array in (crystal.vectors, crystal.weights, crystal.pairs, crystal.kind)
     )
-    points = torch.as_tensor(np.asarray(q, dtype=float), device=device)
+    points = torch.tensor(np.asarray(q, dtype=float), device=device)
     phases = torch.exp(2j * torch.pi * (points @ vectors.T)) * weights
     terms = phases[:, :, None, None] * force_constants[pairs[:, 0], pairs[:, 1]]
     where = pairs[:, 0] * n_primitive + kind[pairs[:, 1]]
