@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import xarray as xr
+from ase import Atoms
 from numpy.typing import NDArray
 
 from conservbench.models.base import InvalidPredictionError, Model, UnsupportedError, check_support
-from conservbench.observables.elastic import elastic_constants
+from conservbench.observables.elastic import elastic_constants, mandel_of_cubic
 from conservbench.observables.force_constants import force_constants
 from conservbench.observables.lattice import lattice_constant
 from conservbench.observables.phonons import crystal, frequencies
@@ -20,8 +21,6 @@ from conservbench.state import from_atoms
 from conservbench.units import GIGAPASCAL
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
     from conservbench.references import Reference
 
 _T = TypeVar("_T")
@@ -91,7 +90,7 @@ def measure_crystal(model: Model, scheme: Scheme, sites: Atoms, reference: Refer
         return np.asarray((matrix / GIGAPASCAL).detach().cpu().numpy(), dtype=float)
 
     def phonons() -> NDArray[np.float64]:
-        return _frequencies(model, channel, primitive, supercell, reference.phonons.q)
+        return _frequencies(model, channel, primitive, supercell, reference.phonons.points)
 
     followed = "stress of the energy, atoms follow the direct forces" if direct else ""
     matrix = attempt("elastic", elastic, "; ".join(filter(None, (followed, where))))
@@ -115,7 +114,29 @@ _STRAINS = ["xx", "yy", "zz", "yz", "xz", "xy"]
 
 
 def _cells(sites: Atoms, reference: Reference, constant: float) -> tuple[Atoms, Atoms]:
-    raise NotImplementedError
+    """The primitive cell of the reference and the supercell of the sites, at a lattice constant in Å.
+
+    Raises:
+        ValueError: the sites are no supercell of the crystal of the reference.
+    """
+    unit = reference.primitive
+    primitive = Atoms(numbers=unit.numbers, positions=unit.positions, cell=unit.cell, pbc=True)
+    copies, leftover = divmod(len(sites), len(primitive))
+    if leftover or not sites.pbc.all():
+        raise ValueError("the sites are no supercell of the crystal of the reference")
+    # the volumes of an atom say by how much the sites are stretched
+    volume = primitive.get_volume() * copies
+    supercell = _scaled(sites, float((volume / sites.get_volume()) ** (1.0 / 3.0)))
+    primitive.translate(supercell.positions[0] - primitive.positions[0])
+    crystal(primitive, supercell)
+    ratio = constant / reference.lattice_constant
+    return _scaled(primitive, ratio), _scaled(supercell, ratio)
+
+
+def _scaled(atoms: Atoms, ratio: float) -> Atoms:
+    larger = atoms.copy()
+    larger.set_cell(atoms.cell.array * ratio, scale_atoms=True)
+    return larger
 
 
 def _frequencies(
@@ -123,12 +144,32 @@ def _frequencies(
 ) -> NDArray[np.float64]:
     frame = crystal(primitive, supercell)
     rows = force_constants(model, channel, from_atoms(supercell, device=model.device), frame.atoms.tolist())
-    return np.asarray(frequencies(rows.detach(), frame, q).cpu().numpy(), dtype=float)
+    # torch wants arrays that it may write to
+    return np.asarray(frequencies(rows.detach(), frame, q.copy()).cpu().numpy(), dtype=float)
 
 
 def _of_reference(reference: Reference) -> xr.Dataset:
     """What the reference has, with the coordinates of both."""
-    raise NotImplementedError
+    phonons, names = reference.phonons, dict(reference.phonons.labels)
+    matrix = mandel_of_cubic(*reference.elastic).numpy()
+    return xr.Dataset(
+        {
+            "reference_lattice_constant": _variable((), reference.lattice_constant, "Å", "that of the reference"),
+            "reference_elastic_constants": _variable(_MANDEL, matrix, "GPa", "those of the reference"),
+            "reference_frequency": _variable(_MODES, phonons.frequencies, "THz", "that of the reference"),
+        },
+        coords={
+            "row": _variable(("row",), _STRAINS, "1", "component of the stress"),
+            "column": _variable(("column",), _STRAINS, "1", "component of the strain"),
+            "wave_vector": _variable(
+                ("q", "axis"), phonons.points, "1", "over the reciprocal vectors of the primitive cell"
+            ),
+            "distance": _variable(("q",), phonons.distance, "1/Å", "length along the path"),
+            "point": _variable(
+                ("q",), [names.get(k, "") for k in range(len(phonons.points))], "1", "name of the special point"
+            ),
+        },
+    )
 
 
 def _variable(dims: tuple[str, ...], values: Any, unit: str, label: str) -> tuple[tuple[str, ...], Any, dict[str, str]]:
