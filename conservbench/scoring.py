@@ -204,7 +204,7 @@ def score(tree: xr.DataTree) -> ScoreTable:
     leaves = {node.path: node.to_dataset(inherit=False) for node in tree.leaves if node.attrs}
     cells = [_scored(data, path, leaves) for path, data in leaves.items()]
     order = sorted(
-        cells, key=lambda c: (c.protocol["name"], c.tier, c.system, c.is_control, _kinship(c), c.model["name"])
+        cells, key=lambda c: (c.protocol["name"], c.tier, c.system, _kinship(c), c.is_control, c.model["name"])
     )
     return ScoreTable(tuple(order))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from conservbench.models.base import Model
+from conservbench.models.base import Model, UnsupportedError
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Report, within
 from conservbench.protocols.fidelity.crystal import measure_crystal
@@ -18,6 +18,7 @@ from conservbench.scheme import Scheme
 from conservbench.systems import find_system
 
 if TYPE_CHECKING:
+    from conservbench.references import Profile, Reference
     from conservbench.systems import System
 
 _AT_REST = 0.2
@@ -40,15 +41,22 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
     """
     reference = find_reference(settings.reference)
     places = [find_system(name) for name in settings.conditions]
+    profiles = [_profile(reference, place) for place in places]
     at_rest = measure_crystal(model, scheme, system.sites, reference)
     report(_AT_REST)
     sizes = np.cumsum([0, *(len(place.sites) for place in places)])
     shares = _AT_REST + (1.0 - _AT_REST) * sizes / sizes[-1]
     sampled = []
-    for place, begin, end in zip(places, shares, shares[1:], strict=False):
-        profile = reference.rdf[place.name]
+    for place, profile, begin, end in zip(places, profiles, shares, shares[1:], strict=False):
         sampled.append(measure_rdf(model, scheme, place, profile, settings, within(report, begin, end)))
     return _together(at_rest, sampled, places, settings)
+
+
+def _profile(reference: Reference, place: System) -> Profile:
+    if place.name not in reference.rdf:
+        known = ", ".join(sorted(reference.rdf))
+        raise UnsupportedError(f"reference {reference.name} has no g(r) of {place.name}; it has those of {known}")
+    return reference.rdf[place.name]
 
 
 def _together(at_rest: xr.Dataset, sampled: list[xr.Dataset], places: list[System], settings: Settings) -> xr.Dataset:
@@ -72,16 +80,18 @@ def _together(at_rest: xr.Dataset, sampled: list[xr.Dataset], places: list[Syste
         at_rest.attrs
         | shared
         | {"reference": settings.reference, "tuned_at": settings.tuned_at}
-        | _ending(sampled, places)
+        | _ending(at_rest, sampled, places)
     )
 
 
-def _ending(sampled: list[xr.Dataset], places: list[System]) -> dict[str, str]:
-    """Exploded where any replica did, under whatever condition."""
-    reasons = [
-        f"{place.name}: {each.attrs['outcome_reason']}"
-        for place, each in zip(places, sampled, strict=True)
-        if each.attrs["outcome"] != Outcome.COMPLETED
-    ]
-    outcome = Outcome.EXPLODED if reasons else Outcome.COMPLETED
-    return {"outcome": str(outcome), "outcome_reason": "; ".join(reasons)}
+def _ending(at_rest: xr.Dataset, sampled: list[xr.Dataset], places: list[System]) -> dict[str, str]:
+    """Failed where a part of the crystal did, or else exploded where any replica did, under whatever condition."""
+    endings = {
+        "at rest": at_rest.attrs,
+        **{place.name: each.attrs for place, each in zip(places, sampled, strict=True)},
+    }
+    outcomes = [Outcome(each["outcome"]) for each in endings.values()]
+    # what the crystal alone cannot be asked is said of its metrics
+    worst = next((each for each in (Outcome.FAILED, Outcome.EXPLODED) if each in outcomes), Outcome.COMPLETED)
+    reasons = [f"{part}: {each['outcome_reason']}" for part, each in endings.items() if each["outcome"] == worst]
+    return {"outcome": str(worst), "outcome_reason": "; ".join(reasons) if worst is not Outcome.COMPLETED else ""}
