@@ -132,11 +132,10 @@ class Implicit:
         ):
             ended = [index for index, ending in enumerate(run.ending) if ending in endings]
             if ended:
-                force = float(_last_forces(run)[ended].max())
+                number, steps = f"{len(ended)} of {start.n_systems}", int(run.steps[ended].max())
+                left = f" at {_last_forces(run)[ended].max():.2g} eV/Å" if outcome is Outcome.NOT_CONVERGED else ""
                 raise _EndingError(
-                    outcome,
-                    f"{len(ended)} of {start.n_systems} relaxations {run.ending[ended[0]].value} after "
-                    f"{int(run.steps[ended].max())} steps at {force:.2g} eV/Å",
+                    outcome, f"{number} relaxations {run.ending[ended[0]].value} after {steps} steps{left}"
                 )
         return run.final
 

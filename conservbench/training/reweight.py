@@ -177,7 +177,7 @@ class Reweighting:
     ``explosion_time`` (ps) bounds when, from the start of the sampling that failed; the last good ensemble is kept.
 
     Args:
-        sampling: how an ensemble is made.
+        sampling: how an ensemble is made, of systems of the same atoms in the same cell.
         min_effective: part of the frames that must count.
         batch: systems evaluated at once, at least one replica each; the memory of a gradient grows with it.
         ensemble: to go on from.
@@ -236,8 +236,9 @@ class Reweighting:
         loss = objective.loss(values, weights)
         if not bool(torch.isfinite(loss)):
             return Sensitivity(Outcome.FAILED, "the loss is not finite", record=record)
-        (by_energy,) = torch.autograd.grad(loss, energy, retain_graph=depends)
-        by_values = torch.autograd.grad(loss, values)[0] if depends else None
+        sources = [energy, values] if depends else [energy]
+        by_energy, *rest = torch.autograd.grad(loss, sources, materialize_grads=True)
+        by_values = rest[0] if depends else None
         gradient = self._pulled_back(attached, objective, ensemble, leaves, by_energy, by_values)
         record["model_calls"] += len(ensemble.frames)
         for name, slope in gradient.items():
@@ -334,6 +335,13 @@ def _require(model: Tunable, scheme: Scheme, start: State) -> None:
     check_support(model, start, scheme.channels)
     if not model.differentiable:
         raise UnsupportedError("the model is not differentiable")
+    n_atoms = start.n_atoms // start.n_systems
+    alike = bool((start.counts == n_atoms).all()) and all(
+        torch.equal(each, each[:1].expand_as(each))
+        for each in (start.numbers.view(-1, n_atoms), start.masses.view(-1, n_atoms), start.cell, start.pbc)
+    )
+    if not alike:
+        raise UnsupportedError("systems that differ in atoms or cell are not one ensemble")
 
 
 def _energy(model: Tunable, state: State, *, graph: bool) -> Tensor:

@@ -373,6 +373,11 @@ def test_direct_forces_and_models_without_energy_are_outside_the_domain():
         Outcome.UNSUPPORTED,
         "stride 3 x 2 fs does not divide interval = 20 fs",
     )
+    strained = crystals(2)
+    strained = strained.replace(cell=strained.cell * torch.tensor([1.0, 1.01]).double()[:, None, None])
+    for unlike in (strained, from_atoms([SITES, SITES * (2, 1, 1)])):
+        different = route(StillingerWeber(), GRADIENT, Objective(energy, below(0.0)), unlike, {})
+        assert different.reason == "systems that differ in atoms or cell are not one ensemble"
     assert route.ensemble is None
 
 
