@@ -141,7 +141,7 @@ def test_a_stride_that_does_not_fit_the_sampling_is_unsupported(melt):
 
 def test_a_reference_of_other_conditions_is_unsupported(melt):
     for other in (dataclasses.replace(known(), temperature=2530.0), dataclasses.replace(known(), volume=20.44)):
-        with pytest.raises(UnsupportedError, match="system si-melt-64 has 20.02 Å\\^3/atom at 2000 K, the reference"):
+        with pytest.raises(UnsupportedError, match=r"system si-melt-64 has 20.02 Å\^3/atom at 2000 K, the reference"):
             measure_rdf(StillingerWeber(), GRADIENT, melt, other, BRIEF, silent)
 
 
@@ -151,7 +151,7 @@ def test_a_channel_that_is_not_there_is_unsupported(melt):
 
 
 class Exploding:
-    """Forces that throw apart the replica in which the first atom starts where it is told."""
+    """Forces that throw apart the replica whose first atom is where it is told, within 1 Å."""
 
     def __init__(self, lost):
         self.inner, self.lost = StillingerWeber(), lost
@@ -160,7 +160,7 @@ class Exploding:
 
     def evaluate(self, state, *, forces=(), stress=False, graph=False):
         said = self.inner.evaluate(state, forces=forces, stress=stress)
-        near = (state.positions - torch.as_tensor(self.lost)).square().sum(1) < 4.0
+        near = (state.positions - torch.as_tensor(self.lost)).square().sum(1) < 1.0
         thrown = state.sum(near.double() * (torch.arange(state.n_atoms) % 64 == 0))[state.system, None]
         return Prediction(said.energy, {name: pull * (1.0 + 100.0 * thrown) for name, pull in said.forces.items()})
 

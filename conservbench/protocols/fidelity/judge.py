@@ -15,7 +15,6 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from conservbench.observables.msd import diffusion
-from conservbench.observables.rdf_comparison import first_peak
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
 from conservbench.protocols.survivors import of_survivors
@@ -164,9 +163,21 @@ def rdf_change(g: ArrayLike, before: ArrayLike, reference: Curve) -> Interval:
 
 
 def peak_shift(g: ArrayLike, reference: Curve) -> Interval:
-    """Position of the first peak less that of the reference, Å, mean over replicas (n_replicas, n_bins)."""
-    place = first_peak(reference.r, reference.g)
-    return mean_interval([first_peak(reference.r, each) - place for each in np.asarray(g, dtype=float)])
+    """Position of the highest peak less that of the reference, Å, mean over replicas (n_replicas, n_bins).
+
+    In liquid and crystal that is the first one. Its place is the apex of the least-squares parabola through the bins
+    within the width of the smearing of the highest one: closer by there is no structure.
+    """
+    place = _apex(reference.r, reference.g, reference.width)
+    profiles = np.asarray(g, dtype=float)
+    return mean_interval([_apex(reference.r, each, reference.width) - place for each in profiles])
+
+
+def _apex(r: Series, g: Series, width: float) -> float:
+    offset = r - r[int(np.argmax(g))]
+    near = np.abs(offset) <= width
+    bend, slope, _ = np.polyfit(offset[near], g[near], 2)
+    return float(r[int(np.argmax(g))] - slope / (2.0 * bend)) if bend < 0 else float("nan")
 
 
 def elastic_error(matrix: ArrayLike, reference: ArrayLike) -> float:
