@@ -116,6 +116,14 @@ def in_precision_of(model: Tunable, parameters: Mapping[str, Tensor]) -> dict[st
     return {name: value.to(own[name].dtype) for name, value in parameters.items()}
 
 
+def is_attached(model: Model, state: State) -> bool:
+    """Whether anything that a prediction depends on requires a gradient: positions, cell or parameters."""
+    sources = [state.positions, state.cell]
+    if isinstance(model, Tunable):
+        sources.extend(model.parameters.values())
+    return any(source.requires_grad for source in sources)
+
+
 def check_support(model: Model, state: State, forces: Collection[Channel]) -> None:
     """Check channels and elements before a run.
 

@@ -25,7 +25,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from conservbench.models.base import InvalidPredictionError, Model, Tunable, UnsupportedError, check_support
+from conservbench.models.base import InvalidPredictionError, Model, UnsupportedError, check_support, is_attached
 from conservbench.scheme import Channel
 from conservbench.state import State, select
 
@@ -113,16 +113,9 @@ def mandel_of_cubic(C11: float, C12: float, C44: float) -> Tensor:
 def _by_autograd(model: Model, channel: Channel, state: State, copies: int) -> Tensor:
     """(6 + 3 n, 6 + 3 n) derivatives of (g, f) by (e, u): each row in a copy of its own, all by one reverse pass."""
     rows = torch.arange(6 + 3 * state.n_atoms, device=state.positions.device).split(copies)
-    keep = torch.is_grad_enabled() and _is_attached(model, state)
+    keep = torch.is_grad_enabled() and is_attached(model, state)
     with torch.enable_grad():
         return torch.cat([_rows_by_autograd(model, channel, state, chosen, keep=keep) for chosen in rows])
-
-
-def _is_attached(model: Model, state: State) -> bool:
-    sources = [state.positions, state.cell]
-    if isinstance(model, Tunable):
-        sources.extend(model.parameters.values())
-    return any(source.requires_grad for source in sources)
 
 
 def _rows_by_autograd(model: Model, channel: Channel, state: State, rows: Tensor, *, keep: bool) -> Tensor:
@@ -137,7 +130,7 @@ def _rows_by_autograd(model: Model, channel: Channel, state: State, rows: Tensor
         raise InvalidPredictionError("the energy is detached from positions and cell under graph=True")
     slopes = torch.autograd.grad(said.energy.sum(), (strain, moves), create_graph=True, materialize_grads=True)
     forces = said.forces["direct"].reshape(len(rows), -1) if direct else -slopes[1]
-    wanted = torch.cat((slopes[0], forces), dim=1)[torch.arange(len(rows)), rows].sum()
+    wanted = torch.cat((slopes[0], forces), dim=1)[torch.arange(len(rows), device=rows.device), rows].sum()
     return torch.cat(torch.autograd.grad(wanted, (strain, moves), create_graph=keep, materialize_grads=True), dim=1)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from conservbench.models.base import InvalidPredictionError, Model, Tunable, check_support
+from conservbench.models.base import InvalidPredictionError, Model, check_support, is_attached
 from conservbench.observables.jacobian import difference_products
 from conservbench.scheme import Channel
 from conservbench.state import State, select
@@ -88,16 +88,9 @@ def _units(state: State, chosen: Sequence[int]) -> Tensor:
 
 def _by_autograd(model: Model, channel: Channel, state: State, units: Tensor, copies: int) -> Tensor:
     """(3 n_selected, n_atoms, 3): u J of the unit vectors u; the mean of u J and J u for direct forces."""
-    keep = torch.is_grad_enabled() and _is_attached(model, state)
+    keep = torch.is_grad_enabled() and is_attached(model, state)
     with torch.enable_grad():
         return torch.cat([_products(model, channel, state, chunk, keep=keep) for chunk in units.split(copies)])
-
-
-def _is_attached(model: Model, state: State) -> bool:
-    sources = [state.positions, state.cell]
-    if isinstance(model, Tunable):
-        sources.extend(model.parameters.values())
-    return any(source.requires_grad for source in sources)
 
 
 def _products(model: Model, channel: Channel, state: State, units: Tensor, *, keep: bool) -> Tensor:

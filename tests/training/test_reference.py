@@ -40,7 +40,7 @@ def atoms_of(sites):
 
 
 def published(name):
-    """Stored force constants, their structure's primitive cell and supercell."""
+    """The public force constants, where they are at hand."""
     try:
         path = locate(find_data_set("si-force-constants"), name)
     except OSError as error:
