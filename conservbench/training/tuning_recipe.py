@@ -191,6 +191,8 @@ def check_targets(names: tuple[str, ...]) -> tuple[Target, ...]:
 
 def name_of(parent: str, targets: tuple[Target, ...]) -> str:
     """Name of a tuned model: that of its parent, and what it was tuned to."""
+    if targets == TARGETS:
+        return f"{parent}-all"
     return "-".join((parent, *targets)) if targets else f"{parent}-control"
 
 
