@@ -86,7 +86,8 @@ class UnrolledReverse(TrajectoryRoute):
         moving = tuple(getattr(md, name) for name in names)
         whole = self.segment == self.n_steps
         for first in range(0, self.n_steps, self.segment):
-            # not the other kind, which for a force that is a gradient runs all steps before it again
+            # not the other kind: for each force that is a gradient it runs the segment again up to there, and it is
+            # silently wrong by per cents where TorchScript still rewrites a network between two calls
             out = run(first, *moving) if whole else checkpoint(run, first, *moving, use_reentrant=True)
             moving = out[: len(names)]
             values += out[len(names) :]
