@@ -85,10 +85,10 @@ def test_the_potential_tuned_to_phonons_is_at_rest_where_it_says():
 
 def test_a_narrow_density_has_minima_of_its_own():
     reference, potential = find_reference("si-pbe"), POTENTIALS[0]
-    near, far = (calibrate(potential.other, density_loss(reference, 0.5), potential.starts[index]) for index in (1, 3))
+    near, far = (calibrate(potential.other, density_loss(reference, 0.3), potential.starts[index]) for index in (1, 0))
     assert near.outcome is far.outcome is Outcome.COMPLETED
-    assert near.loss < 0.11
-    # the gradient vanishes where bands have nothing in common with their targets
+    assert near.loss < 0.2
+    # the gradient vanishes where bands have little in common with their targets
     assert far.loss > 0.8
 
 
