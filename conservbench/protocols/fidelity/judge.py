@@ -119,8 +119,12 @@ def of_motion(data: xr.Dataset) -> list[Finding]:
 
 def reference_of(data: xr.Dataset) -> Curve:
     """The g(r) of the reference that lies beside a measured one."""
-    columns = (data[name].values for name in ("r", "reference_rdf", "reference_rdf_error"))
-    return _Filed(*columns, width=float(data.attrs["rdf_width"]))
+    return _Filed(
+        r=data.r.values,
+        g=data.reference_rdf.values,
+        standard_error=data.reference_rdf_error.values,
+        width=float(data.attrs["rdf_width"]),
+    )
 
 
 def rdf_error(g: ArrayLike, reference: Curve) -> Interval:
