@@ -22,6 +22,23 @@ def test_forces_are_those_of_the_channel(toy, crystal):
         assert torch.equal(energy, prediction.energy)
 
 
+@pytest.mark.parametrize("scheme", [Scheme("gradient"), Scheme("direct"), Scheme("mts", 4)], ids=lambda s: s.kind)
+def test_a_step_with_its_graph_is_the_same_step(toy, crystal, scheme):
+    model, start = toy("two-headed", 0.7), crystal(2)
+    positions = start.positions.clone().requires_grad_()
+    plain, attached = integrator(model, scheme), integrator(model, scheme, graph=True)
+    moved = plain.step(plain.init(start), FEMTOSECOND)
+    again = attached.step(attached.init(start.replace(positions=positions)), FEMTOSECOND)
+    assert torch.equal(again.positions, moved.positions)
+    assert torch.equal(again.momenta, moved.momenta)
+    assert not moved.momenta.requires_grad
+    # the forces feel no translation, the positions follow it
+    for vector, share in ((again.positions, 1.0), (again.momenta, 0.0)):
+        (slope,) = torch.autograd.grad(vector[:8, 0].sum(), positions, retain_graph=True)
+        expected = torch.tensor([8 * share] + [0.0] * 5, dtype=torch.float64)
+        torch.testing.assert_close(start.sum(slope).flatten(), expected, rtol=1e-12, atol=1e-12)
+
+
 class Windy:
     """A harmonic crystal whose forces are called direct, too, there with the same push for every atom of a system."""
 
