@@ -22,8 +22,7 @@ from torch import Tensor
 
 from conservbench.dynamics.forces import fast_and_slow_of, force_of
 from conservbench.dynamics.integrator import integrator
-from conservbench.models.base import InvalidPredictionError
-from conservbench.training.trajectory import Derivative, TrajectoryRoute, require_finite
+from conservbench.training.trajectory import Derivative, TrajectoryRoute, require_attached, require_finite
 
 if TYPE_CHECKING:
     from conservbench.models.base import Model, Tunable
@@ -133,8 +132,7 @@ def _pull(
     """The half kick, and the cotangent pulled back through it: to positions, and, summed up there, to the leaves."""
     positions = state.positions.detach().requires_grad_()
     kick = half_kick(state.replace(positions=positions), step)
-    if not kick.requires_grad:
-        raise InvalidPredictionError("the forces are detached from the positions under graph=True")
+    require_attached(kick)
     torch.autograd.backward(kick, cotangent, inputs=[positions, *leaves])
     return kick.detach(), _slope(positions)
 

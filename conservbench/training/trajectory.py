@@ -137,3 +137,13 @@ def require_finite(state: State, step: int) -> None:
     if bool(astray.any()):
         system = int(state.system[torch.nonzero(astray)[0, 0]])
         raise ExplosionError(f"system {system} left the range of numbers by step {step}")
+
+
+def require_attached(forces: Tensor) -> None:
+    """Refuse forces, asked for with ``graph=True``, through which no gradient goes.
+
+    Raises:
+        InvalidPredictionError: they are detached from positions that require a gradient.
+    """
+    if not forces.requires_grad:
+        raise InvalidPredictionError("the forces are detached from the positions under graph=True")

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from conservbench.dynamics.forces import predict
 from conservbench.dynamics.integrator import integrator
 from conservbench.models.base import UnsupportedError
-from conservbench.training.trajectory import Derivative, TrajectoryRoute, require_finite
+from conservbench.training.trajectory import Derivative, TrajectoryRoute, require_attached, require_finite
 
 if TYPE_CHECKING:
     from conservbench.models.base import Tunable
@@ -69,6 +69,7 @@ class UnrolledReverse(TrajectoryRoute):
         engine = integrator(live, scheme, graph=True)
         # a segment is differentiated where something that goes into it requires a gradient
         md = engine.init(start.replace(positions=start.positions.detach().requires_grad_()))
+        require_attached(md.forces)
         names = [name for name in _MOVING if hasattr(md, name)]
         values: list[Tensor] = []
 
@@ -179,6 +180,7 @@ def _require_forward_rules(model: Tunable, scheme: Scheme, start: State, paramet
         pushed = {c: forward_ad.unpack_dual(f).tangent for c, f in _forces(model, scheme, start, duals).items()}
     tolerance = max(torch.finfo(value.dtype).eps for value in inputs.values()) ** 0.5
     for channel, pulls in forces.items():
+        require_attached(pulls)
         u = like(pulls)
         slopes = torch.autograd.grad(pulls, list(leaves.values()), u, retain_graph=True, allow_unused=True)
         terms = [slope * v for slope, v in zip(slopes, tangents.values(), strict=True) if slope is not None]

@@ -102,6 +102,32 @@ class BentSilicon:
         return Prediction(still.energy, {channel: said[channel] for channel in forces})
 
 
+class Detached:
+    """Says that it can be differentiated, but its forces lose their graph."""
+
+    channels = ("gradient",)
+    elements = None
+    differentiable = True
+    labelled = False
+    device = torch.device("cpu")
+
+    def __init__(self):
+        self.potential = StillingerWeber()
+        self.parameters = self.potential.parameters
+
+    def at(self, parameters):
+        return self
+
+    def evaluate(self, state, *, forces=(), stress=False, graph=False):
+        return self.potential.evaluate(state, forces=forces)
+
+
+@pytest.fixture
+def detached() -> Detached:
+    """A model that breaks its word."""
+    return Detached()
+
+
 @pytest.fixture
 def bent() -> BentSilicon:
     """A cheap model with two channels, to be differentiated by ``epsilon``, ``lam`` and ``bend``."""

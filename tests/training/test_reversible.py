@@ -7,11 +7,9 @@ import torch
 
 from conservbench.cards import find_model
 from conservbench.models import mace
-from conservbench.models.base import Prediction
-from conservbench.models.toy import Field, ToyModel
 from conservbench.outcome import Outcome
 from conservbench.scheme import Scheme
-from conservbench.state import select, to_atoms
+from conservbench.state import select
 from conservbench.systems import find_system
 from conservbench.training.reversible import ReversibleAdjoint
 from conservbench.training.route import Objective, of_average
@@ -166,28 +164,8 @@ def test_what_a_model_cannot_is_unsupported(bent, hot, mixed):
     assert odd.reason == "frames are 4 steps apart, no multiple of the scheme's stride 8"
 
 
-class Detached:
-    """A toy whose forces lose their graph, though it says otherwise."""
-
-    channels = ("gradient",)
-    elements = None
-    differentiable = True
-    parameters = MappingProxyType({})
-
-    def __init__(self, toy):
-        self.toy = toy
-
-    def at(self, parameters):
-        return self
-
-    def evaluate(self, state, *, forces=(), stress=False, graph=False):
-        said = self.toy.evaluate(state, forces=forces)
-        return Prediction(said.energy, said.forces)
-
-
-def test_detached_forces_are_a_failure(hot, mixed):
-    toy = ToyModel(Field("harmonic", 5.0), to_atoms(hot)[0])
-    found = ReversibleAdjoint(1.0, 2, 2)(Detached(toy), Scheme("gradient"), mixed, hot, {})
+def test_detached_forces_are_a_failure(detached, hot, mixed):
+    found = ReversibleAdjoint(1.0, 2, 2)(detached, Scheme("gradient"), mixed, hot, some(detached, ["epsilon"]))
     assert found.outcome is Outcome.FAILED
     assert "detached" in found.reason
 

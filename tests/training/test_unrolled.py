@@ -140,6 +140,13 @@ def test_an_explosion_says_its_step(bent, hot, mixed, route):
     assert found.reason == "system 0 left the range of numbers by step 1"
 
 
+@pytest.mark.parametrize("route", [UnrolledReverse(1.0, 2, 2, 2), UnrolledForward(1.0, 2, 2)])
+def test_detached_forces_are_a_failure(detached, hot, mixed, route):
+    found = route(detached, Scheme("gradient"), mixed, hot, some(detached, ["epsilon"]))
+    assert found.outcome is Outcome.FAILED
+    assert "detached" in found.reason
+
+
 def test_forward_mode_is_for_few_parameters(silicon_network, hot, mixed):
     found = UnrolledForward(1.0, 4, 4)(silicon_network, Scheme("direct"), mixed, hot, silicon_network.parameters)
     assert found.outcome is Outcome.UNSUPPORTED
