@@ -261,7 +261,9 @@ def test_settings_are_checked(changes, said):
         settings(**changes)
 
 
-OPTIMISED = """
+PARAMETERS = "epsilon = 1.935160955\nlam = 33.786738320\n"
+
+OPTIMISED = f"""
 name = "si-sw-elastic"
 version = 1
 title = "Stillinger-Weber silicon, tuned to elastic constants"
@@ -270,9 +272,7 @@ scheme = "gradient"
 parent = "si-sw"
 
 [options]
-epsilon = 1.935160955
-lam = 33.786738320
-
+{PARAMETERS}
 [tuning]
 target = "elastic"
 steps = 9
@@ -287,7 +287,9 @@ def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair")
     card = folder / "si-sw-elastic.toml"
     card.write_text(OPTIMISED, encoding="utf-8")
-    cells = plan(["si-sw", str(card)], ["finetune"], [], "smoke")
+    same = folder / "si-sw-same.toml"
+    same.write_text(OPTIMISED.replace("si-sw-elastic", "si-sw-same").replace(PARAMETERS, ""), encoding="utf-8")
+    cells = plan(["si-sw", str(card), str(same)], ["finetune"], [], "smoke")
     endings = run_cells(cells, folder / "out")
     assert set(endings.values()) == {Outcome.COMPLETED}
     return {cell.model.name: read_result(cell.path(folder / "out")) for cell in cells}
@@ -309,6 +311,12 @@ def test_a_tuned_potential_beside_its_parent(pair):
     assert found["si-sw", "rdf_change_si_melt_64"].reason == ""
     assert found["si-sw-elastic", "evaluations"].value == 100.0
     assert {metric for _, metric in found} <= set(card.metrics)
+
+
+def test_a_model_that_did_not_change_is_its_parent_to_the_bit(pair):
+    np.testing.assert_array_equal(pair["si-sw-same"].rdf, pair["si-sw"].rdf)
+    assert not (pair["si-sw-elastic"].rdf == pair["si-sw"].rdf).all()
+    assert set(values(after(pair["si-sw-same"], pair["si-sw"])).values()) == {0.0}
 
 
 def test_conditions_lie_side_by_side_in_the_file(pair):
