@@ -352,6 +352,7 @@ def test_the_system_says_what_is_measured(melt):
     assert "rdf" in moving
     warm = measure(StillingerWeber(), GRADIENT, find_system("si-warm-64"), QUICK, silent)
     assert "rdf" in warm
+    assert (bool(moving.is_crystal), bool(warm.is_crystal)) == (False, True)
     with pytest.raises(UnsupportedError, match="si-pbe has neither a g\\(r\\) nor the crystal of si-vacancy-63"):
         measure(StillingerWeber(), GRADIENT, find_system("si-vacancy-63"), QUICK, silent)
 

@@ -158,6 +158,22 @@ def test_shift_of_the_peak():
     assert peak_shift(np.tile(G, (3, 1)), known()).value == 0
 
 
+def test_the_peak_is_the_first_one_even_where_the_second_is_higher():
+    def crystal(first):
+        return 1.2 * np.exp(-((R - first) ** 2) / 0.1) + 1.4 * np.exp(-((R - 1.63 * first) ** 2) / 0.15)
+
+    assert peak_shift(np.tile(crystal(2.38), (3, 1)), known(crystal(2.35))).value == pytest.approx(0.03, abs=0.003)
+    with pytest.raises(ValueError, match="has no peak"):
+        peak_shift(np.tile(G, (3, 1)), known(np.linspace(0, 1, 100)))
+
+
+def test_a_crystal_has_no_diffusion():
+    data = of_motion(np.tile(G, (3, 1)), known()).assign(is_crystal=((), True))
+    diffusion = by_metric(judge(data))["diffusion"]
+    assert (diffusion.interval, diffusion.outcome) == (None, Outcome.UNSUPPORTED)
+    assert diffusion.reason == "atoms of a crystal stay at their sites"
+
+
 def test_elastic_error_is_the_published_one():
     # Gangan et al., arXiv 2409.13844: Stillinger-Weber and EDIP against PBE
     assert elastic_error(mandel(151.4131, 76.4154, 56.4464), PBE) == pytest.approx(79.848, abs=1e-3)

@@ -16,6 +16,7 @@ from conservbench.dynamics.noise import Noise
 from conservbench.models.base import InvalidPredictionError, Prediction, UnsupportedError
 from conservbench.models.toy import Field, ToyModel, langevin_power, langevin_temperatures
 from conservbench.outcome import Outcome
+from conservbench.protocols.crystals import is_crystal
 from conservbench.protocols.thermostat.judge import UNITS, compare, judge
 from conservbench.protocols.thermostat.measure import measure
 from conservbench.protocols.thermostat.settings import Bath, Settings
@@ -450,11 +451,9 @@ def test_a_bath_without_a_time_is_refused(tau):
 
 def test_a_liquid_has_no_modes_and_a_crystal_no_diffusion():
     liquid = find_system("si-liquid-64")
-    from conservbench.protocols.thermostat.measure import _is_crystal
-
-    assert not _is_crystal(liquid)
+    assert not is_crystal(liquid)
     for name in ("si-64", "sic-64"):
-        assert _is_crystal(find_system(name))
+        assert is_crystal(find_system(name))
 
 
 def test_judging_imports_no_torch():

@@ -26,6 +26,9 @@ IMAGINARY: Final = 0.05
 FIT: Final = 0.25
 """The mean squared displacement is fitted from this part of the longest lag on: before, atoms fly freely."""
 
+NEAR: Final = 0.5
+"""Å about the first peak of the reference in which that of a model is looked for; the second is 1.4 Å further out."""
+
 OF_CRYSTAL: Final = {
     "lattice_error": "Å",
     "elastic_error": "GPa",
@@ -113,7 +116,7 @@ def of_motion(data: xr.Dataset) -> list[Finding]:
         Finding("rdf_floor", OF_MOTION["rdf_floor"], _exact(rdf_floor(reference))),
         found("peak_shift", lambda: peak_shift(sound.rdf, reference)),
         found("temperature_error", lambda: _temperature_error(sound)),
-        found("diffusion", lambda: _diffusion(sound)),
+        _of_diffusion(sound, found),
     ]
 
 
@@ -167,21 +170,31 @@ def rdf_change(g: ArrayLike, before: ArrayLike, reference: Curve) -> Interval:
 
 
 def peak_shift(g: ArrayLike, reference: Curve) -> Interval:
-    """Position of the highest peak less that of the reference, Å, mean over replicas (n_replicas, n_bins).
+    """Position of the first peak less that of the reference, Å, mean over replicas (n_replicas, n_bins).
 
-    In liquid and crystal that is the first one. Its place is the apex of the least-squares parabola through the bins
-    within the width of the smearing of the highest one: closer by there is no structure.
+    That of the reference is its first maximum above 1, that of a replica the highest point within :data:`NEAR` of it;
+    each is placed by the least-squares parabola through the bins within the width of the smearing: closer by there is
+    no structure.
+
+    Raises:
+        ValueError: the reference has no peak.
     """
-    place = _apex(reference.r, reference.g, reference.width)
+    height = reference.g
+    tops = np.flatnonzero((height[1:-1] > 1.0) & (height[1:-1] >= height[:-2]) & (height[1:-1] > height[2:])) + 1
+    if not len(tops):
+        raise ValueError("the g(r) of the reference has no peak")
+    place = _apex(reference, height, int(tops[0]))
+    near = np.abs(reference.r - place) <= NEAR
     profiles = np.asarray(g, dtype=float)
-    return mean_interval([_apex(reference.r, each, reference.width) - place for each in profiles])
+    found = [_apex(reference, each, int(np.argmax(np.where(near, each, -np.inf)))) for each in profiles]
+    return mean_interval(np.array(found) - place)
 
 
-def _apex(r: Series, g: Series, width: float) -> float:
-    offset = r - r[int(np.argmax(g))]
-    near = np.abs(offset) <= width
-    bend, slope, _ = np.polyfit(offset[near], g[near], 2)
-    return float(r[int(np.argmax(g))] - slope / (2.0 * bend)) if bend < 0 else float("nan")
+def _apex(reference: Curve, g: Series, top: int) -> float:
+    offset = reference.r - reference.r[top]
+    part = np.abs(offset) <= reference.width
+    bend, slope, _ = np.polyfit(offset[part], g[part], 2)
+    return float(reference.r[top] - slope / (2.0 * bend)) if bend < 0 else float("nan")
 
 
 def elastic_error(matrix: ArrayLike, reference: ArrayLike) -> float:
@@ -231,6 +244,13 @@ def _of_phonons(data: xr.Dataset) -> list[Finding]:
 
 def _temperature_error(sound: xr.Dataset) -> Interval:
     return mean_interval(sound.temperature.mean("time") - float(sound.attrs["target_temperature"]))
+
+
+def _of_diffusion(sound: xr.Dataset, found: Callable[[str, Callable[[], Interval]], Finding]) -> Finding:
+    if "is_crystal" in sound and bool(sound.is_crystal):
+        reason = "atoms of a crystal stay at their sites"
+        return Finding("diffusion", OF_MOTION["diffusion"], None, Outcome.UNSUPPORTED, reason)
+    return found("diffusion", lambda: _diffusion(sound))
 
 
 def _diffusion(sound: xr.Dataset) -> Interval:

@@ -27,6 +27,7 @@ from conservbench.observables.rdf import smeared_rdf
 from conservbench.observables.temperature import cooler_than, temperature
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Report, within
+from conservbench.protocols.crystals import is_crystal
 from conservbench.protocols.fidelity.settings import Sampling
 from conservbench.protocols.sampling import steps_lasting, whole_steps
 from conservbench.scheme import Scheme
@@ -51,7 +52,8 @@ def measure_rdf(
         smeared like that of the reference; it and ``mean_squared_displacement`` (replica, lag) are NaN for a replica
         that exploded, ``temperature`` (replica, time) from then on; ``explosion_time`` (replica) in ps is NaN for one
         that lasted and 0 for one that was lost before the record. ``reference_rdf`` and ``reference_rdf_error``, its
-        standard error, are over r; the attribute ``rdf_width`` is in Å, ``target_temperature`` in K.
+        standard error, are over r; ``is_crystal`` says whether the system is one, where nothing diffuses; the attribute
+        ``rdf_width`` is in Å, ``target_temperature`` in K.
 
     Raises:
         UnsupportedError: the model lacks a channel or an element, the stride does not fit the sampling, or the
@@ -98,6 +100,8 @@ def measure_rdf(
         report=within(report, share, 1.0),
     )
     data = _dataset(recording, start.masses[: int(start.counts[0])], reference, settings)
+    label = {"units": "1", "long_name": "whether atoms stay at their sites"}
+    data["is_crystal"] = ((), is_crystal(system), label)
     data.attrs |= {
         "n_atoms": int(start.counts[0]),
         "scheme": scheme.kind,

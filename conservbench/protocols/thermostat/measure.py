@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -33,6 +32,7 @@ from conservbench.observables.temperature import (
 from conservbench.observables.vdos import velocity_autocorrelation
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Report, within
+from conservbench.protocols.crystals import is_crystal
 from conservbench.protocols.sampling import steps_lasting, whole_steps
 from conservbench.protocols.thermostat.settings import Bath, Settings
 from conservbench.scheme import Scheme
@@ -46,9 +46,6 @@ BANDS = ("low", "middle", "high")
 """Thirds of the normal modes, by frequency."""
 
 _Run = Recording[MDState]
-
-_LINDEMANN = 0.2
-"""Root mean square displacement of a crystal in units of its nearest-neighbour distance, which melts at about 0.1."""
 
 
 def measure(model: Model, scheme: Scheme, system: System, settings: Settings, report: Report) -> xr.Dataset:
@@ -148,7 +145,7 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         "scheme": scheme.kind,
         "stride": scheme.stride,
         "target_temperature": system.temperature,
-        "is_crystal": str(_is_crystal(system)).lower(),
+        "is_crystal": str(is_crystal(system)).lower(),
         **_ending(data),
     }
     return data
@@ -172,18 +169,9 @@ def _advance(
     return advance(start, _mover(engine, bath, settings), n_steps, n_replicas=settings.replicas, healthy=healthy)
 
 
-def _is_crystal(system: System) -> bool:
-    """Whether the snapshots are vibrations about the sites: root mean square displacements are short."""
-    moves = np.array([frame.positions - system.sites.positions for frame in system.snapshots])
-    moves -= moves.mean(1, keepdims=True)
-    distances = system.sites.get_all_distances(mic=True)
-    nearest = distances[distances > 0].min(initial=math.inf)
-    return bool(system.sites.pbc.all() and np.sqrt((moves**2).sum(2).mean()) < _LINDEMANN * nearest)
-
-
 def _modes(model: Model, scheme: Scheme, system: System) -> tuple[Tensor, Tensor] | str:
     """Frequencies and vectors at the sites of a crystal, or why there are none."""
-    if not _is_crystal(system):
+    if not is_crystal(system):
         return "not a crystal: it has no normal modes"
     try:
         return normal_modes(model, scheme.mean_channel, from_atoms(system.sites, device=model.device))
