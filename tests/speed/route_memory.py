@@ -19,10 +19,11 @@ import numpy as np
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 INTERVAL = 8
 SEGMENT = 8
+STEPS = (8, 16, 32, 64, 96)
 LENGTHS = {
-    "unrolled": (8, 16, 24, 32),
-    f"unrolled in segments of {SEGMENT}": (8, 16, 32, 64, 96),
-    "reversible adjoint": (8, 16, 32, 64, 96),
+    "unrolled": STEPS,
+    f"unrolled in segments of {SEGMENT}": STEPS,
+    "reversible adjoint": STEPS,
     "implicit, at a minimum": (0,),
 }
 SCHEMES = {"gradient": 1, "direct": 1, "mts": 8}
@@ -89,23 +90,24 @@ def draw(curves: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> No
     """A panel for each scheme, both axes logarithmic."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
     panels = figure.subplots(1, len(SCHEMES), sharey=True)
     colours = dict(zip(LENGTHS, ("#d1495b", "#edae49", "#00798c", "#555555"), strict=True))
-    for panel, kind in zip(panels, SCHEMES, strict=True):
+    for panel, (kind, stride) in zip(panels, SCHEMES.items(), strict=True):
         for name, colour in colours.items():
-            rows = curves[kind].get(name, [])
-            steps, peaks = [row["steps"] for row in rows], [row["peak_MB"] for row in rows]
+            steps, peaks = ([row[key] for row in curves[kind][name]] for key in ("steps", "peak_MB"))
             if steps == [0]:
                 panel.axhline(peaks[0], color=colour, linestyle=":", label=name)
-            elif rows:
+            else:
                 panel.plot(steps, peaks, "o-", color=colour, markersize=4, label=name)
-        panel.set(title=kind, xlabel="steps of the trajectory", xscale="log", yscale="log")
-        panel.set_xticks([8, 16, 32, 64, 96], ["8", "16", "32", "64", "96"])
+        title = f"{kind} forces" if stride == 1 else f"{kind}, stride {stride}"
+        panel.set(title=title, xlabel="steps of the trajectory", xscale="log", yscale="log", ylim=(10, 4000))
+        panel.set_xticks(STEPS, map(str, STEPS))
+        panel.set_yticks((10, 30, 100, 300, 1000, 3000), ("10", "30", "100", "300", "1000", "3000"))
         panel.minorticks_off()
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("memory for the gradient, MB")
-    panels[0].legend(frameon=False, fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path, dpi=150)
 
 
