@@ -96,7 +96,7 @@ def finetune(
     history = tuned.descent.dataset()
     write_result(history, out / f"{row}.history.nc")
     plot_history(history, row, out / f"{row}.png")
-    write_tuned_card(tuned, parent, wanted, out / f"{row}.toml")
+    write_tuned_card(tuned, parent, wanted, how, out / f"{row}.toml")
     _tell(tuned, out / f"{row}.toml", as_json)
     if tuned.descent.outcome is not Outcome.COMPLETED:
         raise CommandError(f"{tuned.descent.reason}; the last sound parameters were kept", 3)

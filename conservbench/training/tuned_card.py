@@ -11,7 +11,7 @@ import tomli_w
 
 from conservbench.cards import ModelCard, list_models
 from conservbench.training.finetune import Tuned
-from conservbench.training.tuning_recipe import Target, name_of, title_of
+from conservbench.training.tuning_recipe import Target, TuningRecipe, in_words, name_of
 
 _INHERITED: Final = (
     "loader",
@@ -22,18 +22,20 @@ _INHERITED: Final = (
     "authors",
     "license",
     "doi",
-    "training_data",
     "bibtex",
 )
 
 
-def write_tuned_card(tuned: Tuned, parent: ModelCard, targets: Sequence[Target], path: Path) -> None:
+def write_tuned_card(
+    tuned: Tuned, parent: ModelCard, targets: Sequence[Target], recipe: TuningRecipe, path: Path
+) -> None:
     """Write a tuned model: its parameters first, then the card, atomically.
 
     Args:
         tuned: the model and how it came about.
         parent: card of what was tuned.
         targets: what it was tuned to beside energies and forces.
+        recipe: where these, and the labels, are from.
         path: of the card.
     """
     inherited = {key: parent.document[key] for key in _INHERITED if key in parent.document}
@@ -42,8 +44,9 @@ def write_tuned_card(tuned: Tuned, parent: ModelCard, targets: Sequence[Target],
     document: dict[str, Any] = {
         "name": path.stem,
         "version": 1,
-        "title": f"{parent.title}, tuned to {title_of(tuple(targets))}",
+        "title": f"{parent.title}, tuned to {in_words(targets) or 'energies and forces alone'}",
         **inherited,
+        "training_data": _training_data(parent, targets, recipe),
         **{key: value for key, value in loaded.items() if key != "options"},
         "parent": _name_for(parent, path),
         **({"options": options} if options else {}),
@@ -52,6 +55,12 @@ def write_tuned_card(tuned: Tuned, parent: ModelCard, targets: Sequence[Target],
     temporary = path.with_suffix(".tmp")
     temporary.write_text(tomli_w.dumps(document, multiline_strings=True), encoding="utf-8")
     os.replace(temporary, path)
+
+
+def _training_data(parent: ModelCard, targets: Sequence[Target], recipe: TuningRecipe) -> str:
+    labels = [] if recipe.data in parent.training_data else [recipe.data]
+    properties = [f"{in_words(targets)} of {recipe.reference}"] if targets else []
+    return "; ".join(filter(None, (parent.training_data, *labels, *properties)))
 
 
 def _name_for(card: ModelCard, beside: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -196,9 +196,9 @@ def name_of(parent: str, targets: tuple[Target, ...]) -> str:
     return "-".join((parent, *targets)) if targets else f"{parent}-control"
 
 
-def title_of(targets: tuple[Target, ...]) -> str:
-    """What a model was tuned to, in words."""
-    return ", ".join(("energies and forces", *(_IN_WORDS[target] for target in targets)))
+def in_words(targets: Sequence[Target]) -> str:
+    """Targets in words; nothing for none."""
+    return ", ".join(_IN_WORDS[target] for target in targets)
 
 
 _IN_WORDS: Final[Mapping[Target, str]] = {

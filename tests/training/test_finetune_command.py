@@ -13,7 +13,7 @@ from conservbench.cli import main
 from conservbench.models.load import load_model
 from conservbench.models.mace import NetworkSettings, TwoHeadedMACE, save_checkpoint
 from conservbench.systems import find_system
-from conservbench.training.tuning_recipe import TARGETS, check_targets, name_of, title_of
+from conservbench.training.tuning_recipe import TARGETS, check_targets, in_words, name_of
 
 SHIPPED = Path(__file__).parents[2] / "models" / "recipes" / "silicon-tuning.toml"
 
@@ -45,6 +45,8 @@ def test_it_leaves_a_card_that_names_its_parent_and_is_the_tuned_model(tmp_path,
     assert "3 of 3 steps" in told.out
     card = find_model(str(tmp_path / "out" / "si-sw-elastic.toml"))
     assert card.parent == "si-sw"
+    assert card.title == "Stillinger-Weber silicon, tuned to elastic constants"
+    assert card.training_data.endswith("; miniature; elastic constants of si-pbe")
     assert card.tuning.target == "elastic"
     assert card.tuning.control == "si-sw-control"
     assert card.tuning.steps == 3
@@ -155,4 +157,5 @@ def test_names_and_titles_say_what_was_tuned_to():
     assert name_of("m", ()) == "m-control"
     assert name_of("m", ("rdf", "elastic")) == "m-rdf-elastic"
     assert name_of("m", TARGETS) == "m-all"
-    assert title_of(("rdf",)) == "energies and forces, g(r)"
+    assert in_words(("rdf", "elastic")) == "g(r), elastic constants"
+    assert in_words(()) == ""
