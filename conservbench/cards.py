@@ -535,6 +535,16 @@ def parse(path: Path) -> dict[str, Any]:
         raise CardError(f"{path}: not TOML: {error}") from error
 
 
+def check_name(name: str, where: str) -> None:
+    """Check that a card may have this name.
+
+    Raises:
+        CardError: it holds other characters than letters, digits, ``.``, ``_`` and ``-``.
+    """
+    if not _NAME.fullmatch(name):
+        raise CardError(f"{where} is {name!r}; expected letters, digits, '.', '_' and '-'")
+
+
 def _check_name(name: str, path: Path) -> None:
     if name != path.stem or not _NAME.fullmatch(name):
         raise CardError(f"{path}: name is {name!r}; expected the name of the file: letters, digits, '.', '_' and '-'")

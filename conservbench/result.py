@@ -38,7 +38,15 @@ def write_result(data: xr.Dataset, path: Path) -> None:
         WriteError: the disk is full, or the folder is not to be written to.
     """
     # made in memory: on a full disk HDF5 fails when a file is closed, says nothing, and may take the process with it
-    content = data.to_netcdf(engine="h5netcdf")
+    write_bytes(bytes(data.to_netcdf(engine="h5netcdf")), path)
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Write a file atomically, replacing an older one.
+
+    Raises:
+        WriteError: the disk is full, or the folder is not to be written to.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,9 +58,9 @@ def finetune(
     from conservbench.cli import CommandError
     from conservbench.models.base import UnsupportedError
     from conservbench.outcome import Outcome
-    from conservbench.result import write_result
+    from conservbench.result import WriteError, write_result
     from conservbench.training import finetune as tuning
-    from conservbench.training.tuned_card import write_tuned_card
+    from conservbench.training.tuned_card import check_place, write_tuned_card
     from conservbench.training.tuning_plot import plot_history
     from conservbench.training.tuning_recipe import check_targets, name_of, read_tuning_recipe
 
@@ -70,9 +70,7 @@ def finetune(
     row = name or name_of(parent.name, wanted)
     if row == parent.name:
         raise CardError(f"--name {row}: that is the model itself")
-    state_file = out / f"{row}.state.pt"
-    if fresh:
-        state_file.unlink(missing_ok=True)
+    check_place(row, parent, wanted, out)
     console = Console(stderr=True)
     columns = (
         TextColumn(row),
@@ -82,6 +80,7 @@ def finetune(
         TextColumn("{task.description}"),
     )
     with Progress(*columns, console=console) as bar:
+        # an unfinished tuning shows where it goes on with its first step
         task = bar.add_task("", total=how.steps)
 
         def report(done: int, total: int, line: str) -> None:
@@ -90,19 +89,24 @@ def finetune(
                 console.print(f"step {done}/{total}  {line}", highlight=False, soft_wrap=True)
 
         try:
-            tuned = tuning.finetune(parent, wanted, how, state_file, device=device, progress=report)
-        except UnsupportedError as error:
+            tuned = tuning.finetune(
+                parent, wanted, how, out / f"{row}.state.pt", fresh=fresh, device=device, progress=report
+            )
+        except (UnsupportedError, WriteError) as error:
             raise CommandError(str(error), 3) from error
     history = tuned.descent.dataset()
-    write_result(history, out / f"{row}.history.nc")
-    plot_history(history, row, out / f"{row}.png")
-    write_tuned_card(tuned, parent, wanted, how, out / f"{row}.toml")
-    _tell(tuned, out / f"{row}.toml", as_json)
+    try:
+        write_tuned_card(tuned, parent, wanted, how, out / f"{row}.toml")
+        write_result(history, out / f"{row}.history.nc")
+        plot_history(history, row, out / f"{row}.png")
+    except WriteError as error:
+        raise CommandError(f"{error}; make room, and the same command goes on", 3) from error
+    _tell(tuned, card, out / f"{row}.toml", as_json)
     if tuned.descent.outcome is not Outcome.COMPLETED:
         raise CommandError(f"{tuned.descent.reason}; the last sound parameters were kept", 3)
 
 
-def _tell(tuned: Tuned, card: Path, as_json: bool) -> None:
+def _tell(tuned: Tuned, parent: str, card: Path, as_json: bool) -> None:
     if as_json:
         import json
 
@@ -121,4 +125,4 @@ def _tell(tuned: Tuned, card: Path, as_json: bool) -> None:
         label = "energy meV/atom" if name == "energy" else f"{name} force meV/Å"
         table.add_row(label, f"{value:.1f}", f"{tuned.after[name]:.1f}")
     Console().print(table)
-    click.echo(f"Card: {card}. See what it changed by: conservbench run -m {card} -p finetune")
+    click.echo(f"Card: {card}. What it changed: conservbench run -p finetune -m {parent} -m {card}")

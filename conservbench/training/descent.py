@@ -7,8 +7,8 @@ rejected: it is recorded, the last parameters that were sound are taken up again
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from conservbench.models.base import UnsupportedError
 from conservbench.outcome import Outcome
+from conservbench.result import write_bytes
 from conservbench.training.relative_adam import RelativeAdam, norm_of, scale_of
 from conservbench.training.route import Sensitivity
 from conservbench.training.terms import Term
@@ -89,14 +90,10 @@ class _State:
     current: dict[str, Tensor]
     sound: dict[str, Tensor] | None = None
     average: dict[str, Tensor] | None = None
+    averaged: int = 0
     slower: float = 1.0
     rejected: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def accepted(self) -> int:
-        """Steps whose terms were all sound."""
-        return sum(row["accepted"] for row in self.history)
 
 
 def descend(
@@ -105,6 +102,8 @@ def descend(
     recipe: TuningRecipe,
     identity: str,
     state_file: Path,
+    *,
+    fresh: bool = False,
     progress: Progress | None = None,
 ) -> Descent:
     """Go down the sum of the terms, going on from the step that ``state_file`` holds.
@@ -117,6 +116,7 @@ def descend(
         recipe: steps, learning rate, clipping, patience and averaging.
         identity: of what is tuned, and how: a state of another is refused.
         state_file: where to go on, written after each step.
+        fresh: start anew, whatever the file holds.
         progress: told of each step.
 
     Raises:
@@ -126,23 +126,27 @@ def descend(
     scales = {name: scale_of(value) for name, value in start.items()}
     state = _State(current={name: value.detach().clone() for name, value in start.items()})
     optimizer = RelativeAdam(scales)
-    if state_file.exists():
+    if state_file.exists() and not fresh:
         saved = _read(state_file, next(iter(start.values())).device, identity)
         state = _State(**saved["state"])
+        state.sound = state.current if state.rejected and state.sound is not None else state.sound
         optimizer.restore(saved["optimizer"])
         for term in terms:
             term.remember(saved["terms"][term.name])
 
-    outcome, reason = Outcome.COMPLETED, ""
-    while len(state.history) < recipe.steps:
+    while len(state.history) < recipe.steps and state.rejected < recipe.patience:
         step = len(state.history)
         began = time.monotonic()
+        memories = [term.memory() for term in terms]
         found = _ask(terms, state.current, step)
         broken = next(((name, each) for name, each in found.items() if each.outcome is not Outcome.COMPLETED), None)
         row = _row(found, scales, time.monotonic() - began)
         if broken is None:
+            # parameters that were taken up again are in the average already
+            if state.sound is not state.current:
+                state.average = _averaged(state.average, state.current, recipe.ema, state.averaged)
+                state.averaged += 1
             state.sound = state.current
-            state.average = _averaged(state.average, state.current, recipe.ema, state.accepted)
             rate = recipe.learning_rate * state.slower * _schedule(step, recipe.steps)
             state.current = optimizer.step(state.current, _total(found, row, state.history, recipe.clip), rate)
             state.rejected = 0
@@ -151,6 +155,8 @@ def descend(
             row |= {"accepted": False, "outcome": each.outcome.value, "reason": f"{name}: {each.reason}"}
             rate = 0.0
             state.current = state.current if state.sound is None else state.sound
+            for term, memory in zip(terms, memories, strict=True):
+                term.remember(memory)
             state.slower *= 0.5
             state.rejected += 1
             optimizer.forget()
@@ -158,12 +164,16 @@ def descend(
         _write(state_file, identity, state, optimizer, terms)
         if progress is not None:
             progress(step + 1, recipe.steps, _line(state.history[-1], terms))
-        if state.rejected >= recipe.patience:
-            outcome = Outcome(row["outcome"])
-            reason = f"stopped after {state.rejected} rejected steps in a row: {row['reason']}"
-            break
     kept = dict(start) if state.average is None else state.average
+    outcome, reason = _ending(state, recipe)
     return Descent(kept, outcome, reason, tuple(state.history))
+
+
+def _ending(state: _State, recipe: TuningRecipe) -> tuple[Outcome, str]:
+    if state.rejected < recipe.patience:
+        return Outcome.COMPLETED, ""
+    last = state.history[-1]
+    return Outcome(last["outcome"]), f"stopped after {state.rejected} rejected steps in a row: {last['reason']}"
 
 
 def _ask(terms: Sequence[Term], parameters: Mapping[str, Tensor], step: int) -> dict[str, Sensitivity]:
@@ -241,10 +251,10 @@ def _write(path: Path, identity: str, state: _State, optimizer: RelativeAdam, te
         "optimizer": optimizer.memory(),
         "terms": {term.name: term.memory() for term in terms},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    torch.save(saved, temporary)
-    os.replace(temporary, path)
+    # made in memory: on a full disk torch says something else, and leaves a part of a file
+    content = io.BytesIO()
+    torch.save(saved, content)
+    write_bytes(content.getvalue(), path)
 
 
 def _read(path: Path, device: torch.device, identity: str) -> dict[str, Any]:
@@ -253,5 +263,5 @@ def _read(path: Path, device: torch.device, identity: str) -> dict[str, Any]:
     except Exception as error:  # a broken file may raise anything
         raise ValueError(f"{path}: not the state of a tuning; --fresh starts anew") from error
     if saved.get("identity") != identity:
-        raise ValueError(f"{path}: belongs to another model, target or recipe; --fresh starts anew")
+        raise ValueError(f"{path}: belongs to another model, target, recipe or number of steps; --fresh starts anew")
     return saved

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from torch import Tensor
 
@@ -24,9 +25,12 @@ from conservbench.training.descent import Descent, Progress, descend
 from conservbench.training.labelled import Labelled, label
 from conservbench.training.terms import Term
 from conservbench.training.terms.crystal import elastic, interatomic
-from conservbench.training.terms.labels import Labels, label_errors
+from conservbench.training.terms.labels import Labels, energy_offset, label_errors
 from conservbench.training.terms.rdf import EnsembleRDF, TrajectoryRDF
 from conservbench.training.tuning_recipe import Target, TuningRecipe
+
+ZERO: Final = 0.2
+"""eV/atom, by which energies that are counted from one zero may differ on average."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ def finetune(
     recipe: TuningRecipe,
     state_file: Path,
     *,
+    fresh: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Tuned:
@@ -62,6 +67,7 @@ def finetune(
         targets: properties beside energies and forces; none makes the control.
         recipe: how.
         state_file: where to go on, written after each step.
+        fresh: start anew, whatever the file holds.
         device: torch device.
         progress: told of each step.
 
@@ -76,10 +82,27 @@ def finetune(
     terms: list[Term] = [Labels(model, train, recipe.errors, recipe.seed)]
     terms += [_term(target, model, exact, card.scheme, recipe, reference, system) for target in targets]
     start = {name: _parameter(exact, name) for name in recipe.parameters or tuple(exact.parameters)}
+    if recipe.errors.energy:
+        _require_zero_of(train, model, card)
     identity = repr((card.digest, card.scheme, tuple(targets), recipe))
-    descent = descend(terms, start, recipe, identity, state_file, progress)
+    descent = descend(terms, start, recipe, identity, state_file, fresh=fresh, progress=progress)
     tuned = model.at(in_precision_of(model, descent.parameters))
-    return Tuned(tuned, descent, label_errors(model, test), label_errors(tuned, test))
+    before, after = (label_errors(each, test, energy=recipe.errors.energy > 0) for each in (model, tuned))
+    return Tuned(tuned, descent, before, after)
+
+
+def _require_zero_of(frames: Sequence[Labelled], model: Tunable, card: ModelCard) -> None:
+    """Refuse to compare energies that are counted from another zero than those of the labels.
+
+    Raises:
+        UnsupportedError: they are; a potential would be tuned to that alone.
+    """
+    offset = energy_offset(model, frames)
+    if abs(offset) > ZERO:
+        raise UnsupportedError(
+            f"the energies of {card.name} are {offset:+.2f} eV/atom off the labels on average, from another zero; "
+            "set energy = 0 under [errors] of the recipe"
+        )
 
 
 def _labelled(data: str, split: Split, device: str) -> list[Labelled]:
@@ -89,7 +112,8 @@ def _labelled(data: str, split: Split, device: str) -> list[Labelled]:
 def _tunable(card: ModelCard, system: System, device: str, dtype: str | None) -> Tunable:
     model = load_model(card, system, device=device, dtype=dtype)
     if not isinstance(model, Tunable) or not model.differentiable:
-        raise UnsupportedError(f"{card.name} cannot be tuned: its loader {card.loader!r} gives no parameters")
+        reason = f"its loader {card.loader!r} gives no parameters" if card.fast is None else "it is two models"
+        raise UnsupportedError(f"{card.name} cannot be tuned: {reason}")
     return model
 
 
@@ -110,6 +134,11 @@ def _term(
     system: System,
 ) -> Term:
     if target == "rdf":
+        if system.name not in reference.rdf:
+            known = ", ".join(reference.rdf)
+            raise CardError(
+                f"[rdf]: reference {reference.name} has no g(r) of system {system.name!r} (it has: {known})"
+            )
         kind = EnsembleRDF if scheme.kind == "gradient" else TrajectoryRDF
         return kind(model, scheme, system, reference.rdf[system.name], recipe.rdf, recipe.seed)
     if target == "elastic":

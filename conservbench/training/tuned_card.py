@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import tomli_w
 
-from conservbench.cards import ModelCard, list_models
+from conservbench.cards import CardError, ModelCard, check_name, find_model, find_parent, list_models, read_model
+from conservbench.result import write_bytes
 from conservbench.training.finetune import Tuned
 from conservbench.training.tuning_recipe import Target, TuningRecipe, in_words, name_of
 
@@ -44,7 +45,7 @@ def write_tuned_card(
     document: dict[str, Any] = {
         "name": path.stem,
         "version": 1,
-        "title": f"{parent.title}, tuned to {in_words(targets) or 'energies and forces alone'}",
+        "title": ", ".join((parent.title, "tuned to " + (in_words(targets) or "energies and forces alone"))),
         **inherited,
         "training_data": _training_data(parent, targets, recipe),
         **{key: value for key, value in loaded.items() if key != "options"},
@@ -52,9 +53,28 @@ def write_tuned_card(
         **({"options": options} if options else {}),
         "tuning": _record(tuned, parent, targets),
     }
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(tomli_w.dumps(document, multiline_strings=True), encoding="utf-8")
-    os.replace(temporary, path)
+    write_bytes(tomli_w.dumps(document, multiline_strings=True).encode(), path)
+
+
+def check_place(name: str, parent: ModelCard, targets: Sequence[Target], folder: Path) -> None:
+    """Check that a tuned model may take a name in a folder, before any work is done for it.
+
+    Raises:
+        CardError: no card may have that name, or the folder holds another model's card of that name.
+        OSError: the folder cannot be written to.
+    """
+    check_name(name, "--name")
+    path = folder / f"{name}.toml"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise OSError(f"{folder}: cannot be written to")
+    if not path.exists():
+        return
+    there = read_model(path)
+    origin = find_parent(there)
+    same = origin is not None and origin.digest == parent.digest and origin.name == parent.name
+    if not same or there.tuning is None or there.tuning.target != _target(targets):
+        raise CardError(f"{path} is there, and another model's; expected another --name or --out")
 
 
 def _training_data(parent: ModelCard, targets: Sequence[Target], recipe: TuningRecipe) -> str:
@@ -64,8 +84,13 @@ def _training_data(parent: ModelCard, targets: Sequence[Target], recipe: TuningR
 
 
 def _name_for(card: ModelCard, beside: Path) -> str:
-    """Name of a card that can be found by it, the relative path of another."""
-    return card.name if card.name in list_models() else os.path.relpath(card.path, beside.parent)
+    """Name of a card that is found by it, the relative path of another."""
+    shipped = card.name in list_models() and find_model(card.name).path == card.path
+    return card.name if shipped else os.path.relpath(card.path, beside.parent)
+
+
+def _target(targets: Sequence[Target]) -> str:
+    return " + ".join(targets) or "energies and forces"
 
 
 def _record(tuned: Tuned, parent: ModelCard, targets: Sequence[Target]) -> Mapping[str, Any]:
@@ -77,7 +102,7 @@ def _record(tuned: Tuned, parent: ModelCard, targets: Sequence[Target]) -> Mappi
     }
     descent = tuned.descent
     return {
-        "target": " + ".join(targets) or "energies and forces",
+        "target": _target(targets),
         "steps": len(descent.history),
         "rejected": len(descent.history) - descent.accepted,
         "evaluations": round(descent.total("evaluations")),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+
+from conservbench.result import write_bytes
 
 
 def plot_history(history: xr.Dataset, title: str, path: Path) -> None:
@@ -35,4 +38,6 @@ def plot_history(history: xr.Dataset, title: str, path: Path) -> None:
     panels[-1].set_xlabel("step" + (" (dotted: rejected)" if len(rejected) else ""))
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=120, format="png")
+    write_bytes(content.getvalue(), path)

@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 
 from conservbench.cards import CardError, build, parse
 from conservbench.hint import did_you_mean
+from conservbench.ranges import require_at_least, require_positive
 
 Target = Literal["rdf", "elastic", "force-constants"]
 TARGETS: Final[tuple[Target, ...]] = get_args(Target)
@@ -32,9 +33,8 @@ class Errors:
     direct: float
 
     def __post_init__(self) -> None:
-        _at_least_one("batch", self.batch)
-        if min(self.energy, self.gradient, self.direct) < 0:
-            raise ValueError("weights energy, gradient and direct must not be negative")
+        require_at_least(1, self, "batch")
+        require_at_least(0, self, "energy", "gradient", "direct")
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,11 @@ class Ensemble:
     min_effective: float
 
     def __post_init__(self) -> None:
-        _at_least_one("replicas", self.replicas)
-        _at_least_one("frames", self.frames)
-        _positive(interval=self.interval, time_step=self.time_step, tau=self.tau)
+        require_at_least(1, self, "replicas", "frames")
+        require_positive(self, "interval", "time_step", "tau")
+        require_at_least(0, self, "equilibration", "settling", "min_effective")
+        if self.min_effective >= 1:
+            raise ValueError(f"min_effective is {self.min_effective}; expected a number from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Trajectory:
         time_step: fs.
         tau: fs, of the Langevin bath between trajectories.
         equilibration: ps in the bath before the first trajectory.
-        settling: fs in the bath before each later one.
+        settling: ps in the bath before each later one.
         memory: steps over which the average g(r) that is compared with the reference is taken.
     """
 
@@ -92,10 +94,15 @@ class Trajectory:
     memory: float
 
     def __post_init__(self) -> None:
-        _at_least_one("replicas", self.replicas)
-        _positive(duration=self.duration, interval=self.interval, time_step=self.time_step, tau=self.tau)
-        if self.memory < 1:
-            raise ValueError(f"memory is {self.memory}; expected 1 or more")
+        require_at_least(1, self, "replicas", "memory")
+        require_positive(self, "duration", "interval", "time_step", "tau")
+        require_at_least(0, self, "equilibration", "settling")
+        for name, unit in (("interval", "time_step"), ("duration", "interval")):
+            ratio = getattr(self, name) / getattr(self, unit)
+            if abs(ratio - round(ratio)) > 1e-9 * ratio:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; expected a multiple of {unit} {getattr(self, unit)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,9 @@ class RDF:
     ensemble: Ensemble
     trajectory: Trajectory
 
+    def __post_init__(self) -> None:
+        require_at_least(0, self, "weight")
+
 
 @dataclass(frozen=True)
 class Static:
@@ -124,6 +134,9 @@ class Static:
     """
 
     weight: float
+
+    def __post_init__(self) -> None:
+        require_at_least(0, self, "weight")
 
 
 @dataclass(frozen=True)
@@ -161,9 +174,9 @@ class TuningRecipe:
     parameters: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _at_least_one("steps", self.steps)
-        _at_least_one("patience", self.patience)
-        _positive(learning_rate=self.learning_rate, clip=self.clip)
+        require_at_least(1, self, "steps", "patience")
+        require_at_least(0, self, "seed")
+        require_positive(self, "learning_rate", "clip")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; expected a number from 0 to below 1")
 
@@ -206,14 +219,3 @@ _IN_WORDS: Final[Mapping[Target, str]] = {
     "elastic": "elastic constants",
     "force-constants": "force constants",
 }
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} is {value}; expected 1 or more")
-
-
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name} is {value}; expected a positive number")

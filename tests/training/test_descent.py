@@ -113,6 +113,31 @@ def test_too_many_broken_steps_in_a_row_end_it_with_the_last_sound_parameters(tm
     assert float(found.parameters["x"][0]) == term.asked[3]
 
 
+@pytest.mark.parametrize("steps", [4, 50])
+def test_a_descent_that_stopped_stays_stopped(tmp_path, steps):
+    # at steps = 4 the patience ends with the last step
+    recipe = recipe_with(steps=steps, patience=3)
+    first, again = (descend([Bowl(breaks=range(1, 99))], START, recipe, "", tmp_path / "state.pt") for _ in range(2))
+    assert first.outcome is again.outcome is Outcome.EXPLODED
+    assert first.reason == again.reason
+    assert len(first.history) == len(again.history) == 4
+
+
+def test_a_fresh_descent_starts_anew(tmp_path):
+    descend([Bowl()], START, recipe_with(steps=2), "one", tmp_path / "state.pt")
+    anew = descend([Bowl()], START, recipe_with(steps=1), "other", tmp_path / "state.pt", fresh=True)
+    assert len(anew.history) == 1
+
+
+def test_a_step_that_is_taken_back_is_forgotten_by_all_terms_and_averaged_once(tmp_path):
+    noisy, breaking = Noisy(), Bowl(breaks=(2,))
+    found = descend([noisy, breaking], START, recipe_with(steps=3), "", tmp_path / "state.pt")
+    # the walk of the step that broke is undone: 0 and 1 are what is left
+    walked = sum(float(np.random.default_rng(step).normal()) for step in (0, 1))
+    assert noisy.walk == pytest.approx(walked)
+    assert float(found.parameters["x"][0]) == pytest.approx(0.5 * (breaking.asked[0] + breaking.asked[1]), rel=1e-12)
+
+
 def test_a_descent_that_breaks_at_once_keeps_its_start(tmp_path):
     found = descend([Bowl(breaks=range(99))], START, recipe_with(patience=2), "", tmp_path / "state.pt")
     assert found.outcome is Outcome.EXPLODED
@@ -165,7 +190,7 @@ def test_a_resumed_descent_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
 
     for _ in range(2):
         with pytest.raises(StopError):
-            descend([Noisy(), Bowl(breaks=(5,))], START, recipe, "same", tmp_path / "stopped.pt", stop)
+            descend([Noisy(), Bowl(breaks=(5,))], START, recipe, "same", tmp_path / "stopped.pt", progress=stop)
     resumed = descend([Noisy(), Bowl(breaks=(5,))], START, recipe, "same", tmp_path / "stopped.pt")
     assert torch.equal(resumed.parameters["x"], straight.parameters["x"])
 
@@ -178,7 +203,7 @@ def test_a_resumed_descent_equals_an_uninterrupted_one_bit_for_bit(tmp_path):
 def test_a_state_of_another_descent_and_a_broken_one_are_refused(tmp_path):
     path = tmp_path / "state.pt"
     descend([Bowl()], START, recipe_with(steps=1), "one", path)
-    with pytest.raises(ValueError, match="another model, target or recipe; --fresh"):
+    with pytest.raises(ValueError, match="another model, target, recipe or number of steps; --fresh"):
         descend([Bowl()], START, recipe_with(steps=1), "other", path)
     path.write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="not the state of a tuning; --fresh"):

@@ -24,7 +24,7 @@ def recipe(tmp_path, miniature):
 
     def write(**changes) -> str:
         table = parse(SHIPPED)
-        errors = {**table["errors"], "batch": 2, "energy": 0.0}
+        errors = {**table["errors"], "batch": 2, "energy": changes.pop("energy", 0.0)}
         table |= {"data": "miniature", "steps": 3, "learning_rate": 0.01, "parameters": ["epsilon", "lam"]}
         path = tmp_path / "tuning.toml"
         path.write_text(tomli_w.dumps({**table, "errors": errors, **changes}), encoding="utf-8")
@@ -110,7 +110,7 @@ def test_json_is_alone_on_standard_output(tmp_path, recipe, capsys):
     said = json.loads(capsys.readouterr().out)
     assert said["outcome"] == "completed"
     assert Path(said["card"]).name == "mine.toml"
-    assert said["before"].keys() == said["after"].keys() == {"energy", "gradient"}
+    assert said["before"].keys() == said["after"].keys() == {"gradient"}
 
 
 def test_a_tuning_that_keeps_breaking_ends_with_3_and_a_card_of_what_was_sound(tmp_path, recipe, capsys):
@@ -132,8 +132,10 @@ def test_a_tuning_that_keeps_breaking_ends_with_3_and_a_card_of_what_was_sound(t
         (("si-sw", "-t", "elastics"), 2, "no target 'elastics'; did you mean 'elastic'?"),
         (("si-swx",), 2, "no model 'si-swx'; did you mean 'si-sw'?"),
         (("si-sw", "--name", "si-sw"), 2, "that is the model itself"),
+        (("si-sw", "--name", "bad name!"), 2, "--name is 'bad name!'; expected letters, digits"),
+        (("si-sw", "--name", "a/b"), 2, "--name is 'a/b'; expected letters, digits"),
         (("harmonic",), 3, "toy models need a crystal"),
-        (("si-mace-mts-sw",), 3, "si-mace-mts-sw cannot be tuned"),
+        (("si-mace-mts-sw",), 3, "si-mace-mts-sw cannot be tuned: it is two models"),
     ],
 )
 def test_what_cannot_be_tuned_is_one_line(tmp_path, recipe, capsys, words, code, said):
@@ -150,6 +152,72 @@ def test_a_wrong_parameter_or_key_of_the_recipe_is_one_line(tmp_path, recipe, ca
     assert "unknown key 'stepps'; did you mean 'steps'?" in capsys.readouterr().err
     assert finetune(tmp_path, "si-sw", "--recipe", recipe(learning_rate=-1.0)) == 2
     assert "learning_rate is -1.0; expected a positive number" in capsys.readouterr().err
+
+
+def test_energies_from_another_zero_are_refused(tmp_path, recipe, capsys):
+    # the labels are those of a Lennard-Jones crystal
+    assert finetune(tmp_path, "si-sw", "--recipe", recipe(energy=1.0)) == 3
+    assert "eV/atom off the labels on average, from another zero; set energy = 0" in capsys.readouterr().err
+
+
+def test_a_reference_without_the_g_of_the_system_is_one_line(tmp_path, recipe, capsys):
+    rdf = {**parse(SHIPPED)["rdf"], "system": "si-64"}
+    assert finetune(tmp_path, "si-sw", "-t", "rdf", "--recipe", recipe(rdf=rdf)) == 2
+    assert "reference si-pbe has no g(r) of system 'si-64' (it has: si-melt-64" in capsys.readouterr().err
+
+
+def test_another_models_card_is_not_overwritten(tmp_path, recipe, capsys):
+    other = tmp_path / "out" / "si-edip.toml"
+    other.parent.mkdir()
+    other.write_text((SHIPPED.parents[1] / "si-edip.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    before = other.read_bytes()
+    assert finetune(tmp_path, "si-sw", "--recipe", recipe(), "--name", "si-edip") == 2
+    assert "is there, and another model's; expected another --name or --out" in capsys.readouterr().err
+    assert other.read_bytes() == before
+
+
+def test_a_parent_of_the_users_own_is_named_by_its_path(tmp_path, recipe):
+    own = tmp_path / "own" / "si-sw.toml"
+    own.parent.mkdir()
+    own.write_text((SHIPPED.parents[1] / "si-sw.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    assert finetune(tmp_path, str(own), "-t", "elastic", "--recipe", recipe(), "--steps", "1") == 0
+    child = tmp_path / "out" / "si-sw-elastic.toml"
+    assert find_model(str(child)).parent == "../own/si-sw.toml"
+    # and a grandchild, of a child that is one
+    assert finetune(tmp_path, str(child), "--recipe", recipe(), "--steps", "1", "--name", "grandchild") == 0
+    assert find_model(str(tmp_path / "out" / "grandchild.toml")).parent == "si-sw-elastic.toml"
+
+
+def test_fresh_keeps_what_was_finished_until_something_else_is(tmp_path, recipe):
+    assert finetune(tmp_path, "si-sw", "--recipe", recipe(), "--steps", "1") == 0
+    state = tmp_path / "out" / "si-sw-control.state.pt"
+    before = state.read_bytes()
+    assert finetune(tmp_path, "si-sw", "--recipe", recipe(reference="si-pbx"), "--fresh") == 2
+    assert state.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("elastic", "weight", -0.5),
+        ("elastic", "weight", float("nan")),
+        ("errors", "gradient", float("inf")),
+        ("trajectory", "settling", -50.0),
+        ("trajectory", "interval", 16.4),
+        ("trajectory", "duration", 130.0),
+        ("ensemble", "min_effective", 1.5),
+    ],
+)
+def test_a_value_out_of_range_names_file_and_key(tmp_path, recipe, capsys, table, key, value):
+    document = parse(SHIPPED)
+    inner = document["rdf"][table] if table in ("trajectory", "ensemble") else document[table]
+    inner[key] = value
+    path = tmp_path / "wrong.toml"
+    path.write_text(tomli_w.dumps(document), encoding="utf-8")
+    assert finetune(tmp_path, "si-sw", "--recipe", str(path)) == 2
+    said = capsys.readouterr().err
+    assert "wrong.toml" in said
+    assert f"{key} is" in said
 
 
 def test_names_and_titles_say_what_was_tuned_to():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conservbench.protocols.ranges import require_at_least
+from conservbench.ranges import require_at_least
 
 
 @dataclass(frozen=True)

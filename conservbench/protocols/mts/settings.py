@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from conservbench.protocols.ranges import require_at_least, require_positive
 from conservbench.protocols.sampling import samples_of, whole_steps
+from conservbench.ranges import require_at_least, require_positive
 
 Bath = Literal["langevin", "svr"]
 

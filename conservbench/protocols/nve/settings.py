@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from conservbench.protocols.ranges import require_at_least, require_positive
 from conservbench.protocols.sampling import samples_of, whole_steps
+from conservbench.ranges import require_at_least, require_positive
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from conservbench.protocols.ranges import require_at_least, require_positive
+from conservbench.ranges import require_at_least, require_positive
 
 OPTIMIZERS: Final = ("lbfgs", "fire")
 """Names of the optimisers there are."""

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from conservbench.protocols.ranges import require_at_least, require_positive
 from conservbench.protocols.sampling import TOLERANCE, samples_of, whole_steps
+from conservbench.ranges import require_at_least, require_positive
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ class Term(Protocol):
     def __call__(self, parameters: Mapping[str, Tensor], step: int) -> Sensitivity:
         """Its loss, weight included, and the gradient at these parameters (float64); ``record["evaluations"]`` is cost.
 
-        An evaluation is the energy, or the forces of a channel, of 64 atoms; differentiating it once more is another.
+        An evaluation is an energy of 64 atoms with one derivative of it, or direct forces; to differentiate forces
+        once more is another.
         """
         ...
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast, final
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from conservbench.models.base import Tunable, in_precision_of
+from conservbench.models.base import Prediction, Tunable, UnsupportedError, in_precision_of
 from conservbench.outcome import Outcome
 from conservbench.scheme import Channel
 from conservbench.training.labelled import Labelled, join
@@ -49,7 +49,7 @@ class Labels(Forgetful):
         prediction = self.model.at(in_precision_of(self.model, leaves)).evaluate(
             batch.state, forces=list(self.channels), graph=True
         )
-        per_atom = (cast("Tensor", prediction.energy) - batch.energy) / batch.state.counts
+        per_atom = (_energy(prediction) - batch.energy) / batch.state.counts
         loss = self.weights.energy * per_atom.square().mean()
         for channel, weight in self.channels.items():
             loss = loss + weight * (prediction.forces[channel] - batch.forces).square().mean()
@@ -69,13 +69,31 @@ class Labels(Forgetful):
         return [int(orders[int(p // n)][p % n]) for p in place]
 
 
-def label_errors(model: Tunable, samples: Sequence[Labelled]) -> dict[str, float]:
-    """Mean absolute errors: ``energy`` in meV/atom, and in meV/Å the forces of each channel that the model has."""
-    found: dict[str, list[Tensor]] = {name: [] for name in ("energy", *model.channels)}
-    for sample in samples:
-        prediction = model.evaluate(sample.state, forces=model.channels)
-        energy = cast("Tensor", prediction.energy)
-        found["energy"].append((energy - sample.energy).abs() / sample.state.n_atoms)
+def energy_offset(model: Tunable, frames: Sequence[Labelled]) -> float:
+    """Mean of the model's energy less that of the label, eV/atom."""
+    offsets = [(_energy(model.evaluate(frame.state)) - frame.energy) / frame.state.n_atoms for frame in frames]
+    return float(torch.cat(offsets).mean())
+
+
+def label_errors(model: Tunable, frames: Sequence[Labelled], *, energy: bool = True) -> dict[str, float]:
+    """Mean absolute errors: ``energy`` in meV/atom, and in meV/Å the forces of each channel that the model has.
+
+    Args:
+        model: at the parameters that are judged.
+        frames: labelled, such as the test frames of a data set.
+        energy: whether energies are counted from the same zero, so that their error means something.
+    """
+    found: dict[str, list[Tensor]] = {name: [] for name in (*(("energy",) if energy else ()), *model.channels)}
+    for frame in frames:
+        prediction = model.evaluate(frame.state, forces=model.channels)
+        if energy:
+            found["energy"].append((_energy(prediction) - frame.energy).abs() / frame.state.n_atoms)
         for channel in model.channels:
-            found[channel].append((prediction.forces[channel] - sample.forces).abs().flatten())
+            found[channel].append((prediction.forces[channel] - frame.forces).abs().flatten())
     return {name: float(torch.cat(parts).mean()) * MILLI for name, parts in found.items()}
+
+
+def _energy(prediction: Prediction) -> Tensor:
+    if prediction.energy is None:
+        raise UnsupportedError("the model has no energy")
+    return prediction.energy

@@ -27,7 +27,7 @@ from conservbench.training.reweight import Ensemble, Reweighting, Sampling
 from conservbench.training.route import Objective, Sensitivity, of_average
 from conservbench.training.terms import ATOMS
 from conservbench.training.tuning_recipe import RDF
-from conservbench.units import FEMTOSECOND
+from conservbench.units import FEMTOSECOND, PICOSECOND
 
 if TYPE_CHECKING:
     from conservbench.references import Profile
@@ -153,6 +153,8 @@ class TrajectoryRDF:
 
     def remember(self, memory: Mapping[str, Any]) -> None:
         """See :meth:`conservbench.training.terms.Term.remember`."""
+        self._moving = self._average = None
+        self._taken = 0
         if memory:
             self._moving = self.start.replace(positions=memory["positions"], momenta=memory["momenta"])
             self._average, self._taken = memory["average"], memory["taken"]
@@ -179,7 +181,8 @@ class TrajectoryRDF:
         assert start is not None  # noqa: S101 - of the two one is there
         engine = integrator(model, self.scheme)
         outer = settings.time_step * self.scheme.stride
-        n_steps = round((1e3 * settings.equilibration if fresh else settings.settling) / outer)
+        lasting = settings.equilibration if fresh else settings.settling
+        n_steps = round(lasting * PICOSECOND / (outer * FEMTOSECOND))
         bath = thermostat("langevin", kelvin, settings.tau * FEMTOSECOND, noise)
 
         def move(md: MDState) -> MDState:
@@ -187,7 +190,7 @@ class TrajectoryRDF:
                 md, lambda each: engine.step(each, settings.time_step * FEMTOSECOND), bath, outer * FEMTOSECOND
             )
 
-        evaluations = n_steps * self.scheme.stride * start.n_atoms / 64
+        evaluations = n_steps * self.scheme.stride * start.n_atoms / ATOMS
         try:
             md = advance(
                 engine.init(start),
