@@ -7,7 +7,7 @@ correlation in time needs no model: it is inside each replica's own number, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -200,96 +200,117 @@ def distance_interval(samples: ArrayLike, references: ArrayLike) -> Interval:
     return Interval(value, value - half, value + half, n)
 
 
-def distance_from_interval(samples: ArrayLike, reference: ArrayLike, covariance: ArrayLike) -> Interval:
-    """Squared distance of a mean profile from one that was measured elsewhere, over the square of the latter.
+def distance_from_interval(samples: Sequence[ArrayLike], references: Sequence[ArrayLike]) -> Interval:
+    """Squared distance of mean profiles from those measured elsewhere, over the squares of the latter.
 
-    As in :func:`distance_interval` the noise of the samples is left out; that of the reference, which all samples see,
-    is taken off by its trace, so that the distance of equal profiles is zero on average over both. With C the
-    covariance of the reference and d the difference of the expectations, the noise of the reference adds
-    4 d.C d + 2 tr C^2 to the variance that the jackknife over replicas finds.
+    Both sides are means of independent samples: replicas of what was measured, blocks of the reference. The square of
+    the difference of the means less the noise of each, from its own scatter, is zero on average for equal profiles. The
+    variance is that of the jackknife over replicas plus that of the jackknife over the blocks of each reference, with
+    the degrees of freedom of Welch and Satterthwaite: nothing is assumed of the noise between bins. Where profiles are
+    equal, the jackknife finds more than there is (Efron and Stein, Ann. Statist. 9, 586, 1981), and the interval is
+    wide.
 
     Args:
-        samples: (n, n_bins), a profile of each replica; a replica with a value that is not finite is left out.
-        reference: (n_bins,).
-        covariance: (n_bins, n_bins) of the noise of the reference; zero for one that is exact.
+        samples: profiles (n, n_bins) of the same replicas under one or more conditions, of which the distance is the
+            mean; a replica with a value that is not finite is left out of all.
+        references: (n_blocks, n_bins) blocks of the reference of each; equal rows for one that is exact. Different
+            references are independent of each other, equal ones are the same.
 
     Returns:
-        The distance; an infinite interval for two replicas.
+        The distance, ``n`` the number of replicas; an infinite interval for two replicas or two blocks.
 
     Raises:
-        ValueError: fewer than two replicas, or a reference that is zero everywhere.
+        ValueError: fewer than two replicas or blocks, or a reference that is zero everywhere.
     """
-    wanted, noise = (np.asarray(part, dtype=float) for part in (reference, covariance))
-    offsets = _offsets(wanted, samples)[:, 0]
-    bias, own = float(np.trace(noise)), float((noise**2).sum())
-    mean = offsets.mean(0)
-    # d.C d of the mean holds the noise of the reference itself, tr C^2
-    shared = 4.0 * max(float(mean @ noise @ mean) - own, 0.0) + 2.0 * own
-    return _jackknife(offsets, lambda d: _square(d) - bias, shared, scale=float((wanted**2).sum()))
+
+    def distance(replicas: NDArray[np.float64], blocks: Sequence[NDArray[np.float64]]) -> float:
+        return _mean_square(replicas[:, 0], blocks)
+
+    return _jackknife(_sound(samples), _referring(references), distance)
 
 
 def distance_change_interval(
-    samples: ArrayLike, before: ArrayLike, reference: ArrayLike, covariance: ArrayLike
+    samples: Sequence[ArrayLike], before: Sequence[ArrayLike], references: Sequence[ArrayLike]
 ) -> Interval:
     """By how much :func:`distance_from_interval` of some samples is above that of others, over paired replicas.
 
-    The square of the noise of the reference is in both distances and drops out. With c the difference of the two mean
-    profiles, what is left of it adds 4 c.C c to the variance that the jackknife over pairs of replicas finds.
+    The square of the noise of the reference is in both distances and drops out; what is left is linear in it.
 
     Args:
-        samples: (n, n_bins); a pair with a value that is not finite is left out.
-        before: (n, n_bins), those that they are compared with, of the same replicas.
-        reference: (n_bins,).
-        covariance: (n_bins, n_bins) of the noise of the reference.
+        samples: profiles (n, n_bins) by condition; a pair with a value that is not finite is left out.
+        before: likewise, those that they are compared with, of the same replicas.
+        references: (n_blocks, n_bins) by condition.
 
     Returns:
-        Negative where the samples are nearer; an infinite interval for two replicas.
+        Negative where the samples are nearer; an infinite interval for two replicas or two blocks.
 
     Raises:
-        ValueError: fewer than two replicas, or a reference that is zero everywhere.
+        ValueError: fewer than two replicas or blocks, or a reference that is zero everywhere.
     """
-    wanted, noise = (np.asarray(part, dtype=float) for part in (reference, covariance))
-    offsets = _offsets(wanted, samples, before)
-    change = (offsets[:, 0] - offsets[:, 1]).mean(0)
-    return _jackknife(
-        offsets,
-        lambda d: _square(d[:, 0]) - _square(d[:, 1]),
-        4.0 * float(change @ noise @ change),
-        scale=float((wanted**2).sum()),
-    )
+
+    def change(replicas: NDArray[np.float64], blocks: Sequence[NDArray[np.float64]]) -> float:
+        return _mean_square(replicas[:, 0], blocks) - _mean_square(replicas[:, 1], blocks)
+
+    return _jackknife(_sound(samples, before), _referring(references), change)
 
 
-def _offsets(wanted: NDArray[np.float64], *groups: ArrayLike) -> NDArray[np.float64]:
-    """(n, n_groups, n_bins) differences from a reference, of the replicas that are finite in every group."""
-    profiles = np.stack([np.asarray(group, dtype=float) for group in groups], axis=1)
-    profiles = profiles[np.isfinite(profiles).all((1, 2))]
+def _sound(*groups: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    """(n, n_groups, n_conditions, n_bins), of the replicas that are finite throughout."""
+    profiles = np.moveaxis(np.asarray(groups, dtype=float), 2, 0)
+    profiles = profiles[np.isfinite(profiles).all((1, 2, 3))]
     if len(profiles) < 2:
         raise ValueError(f"a distance of means needs two replicas or more, got {len(profiles)}")
-    if not wanted.any():
-        raise ValueError("the reference is zero everywhere")
-    return profiles - wanted
+    return profiles
 
 
-def _square(d: NDArray[np.float64]) -> float:
-    """Square of the expectation of d (n, n_bins), without the noise of the mean: products of different replicas."""
-    n = len(d)
-    return float(((d.sum(0) ** 2).sum() - (d**2).sum()) / (n * (n - 1)))
+def _referring(references: Sequence[ArrayLike]) -> list[NDArray[np.float64]]:
+    blocks = [np.asarray(each, dtype=float) for each in references]
+    for each in blocks:
+        if len(each) < 2:
+            raise ValueError(f"the noise of a reference needs two blocks or more, got {len(each)}")
+        if not each.any():
+            raise ValueError("the reference is zero everywhere")
+    return blocks
+
+
+def _mean_square(profiles: NDArray[np.float64], blocks: Sequence[NDArray[np.float64]]) -> float:
+    """Relative squared distance of the expectations, mean over conditions, of profiles (n, n_conditions, n_bins)."""
+    squares = []
+    for place, wanted in enumerate(blocks):
+        mine, mean = profiles[:, place], wanted.mean(0)
+        noise = sum(each.var(0, ddof=1).sum() / len(each) for each in (mine, wanted))
+        squares.append((((mine.mean(0) - mean) ** 2).sum() - noise) / (mean**2).sum())
+    return float(np.mean(squares))
 
 
 def _jackknife(
-    groups: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float], shared: float, *, scale: float
+    replicas: NDArray[np.float64],
+    references: list[NDArray[np.float64]],
+    statistic: Callable[[NDArray[np.float64], Sequence[NDArray[np.float64]]], float],
 ) -> Interval:
-    """A statistic of groups (n, ...) over a scale, with its jackknife interval and a variance that groups share.
+    """A statistic of replicas and of the blocks of references, with the jackknife variances of all added up.
 
-    Student's t with the effective degrees of freedom of the sum of both variances (Welch and Satterthwaite).
+    Student's t with the effective degrees of freedom of the sum (Welch, Biometrika 34, 28, 1947).
     """
-    n, value = len(groups), statistic(groups) / scale
-    if n == 2:
-        return Interval(value, -math.inf, math.inf, 2)
-    left_out = np.array([statistic(np.delete(groups, k, 0)) for k in range(n)]) / scale
-    own = (n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum())
-    variance = own + shared / scale**2
-    freedom = (n - 1) * (variance / own) ** 2 if own > 0 else math.inf
+    # conditions with one reference share its noise
+    first = [next(k for k, other in enumerate(references) if np.array_equal(other, each)) for each in references]
+
+    def found(groups: Sequence[NDArray[np.float64]]) -> float:
+        return statistic(groups[0], [groups[1 + k] for k in first])
+
+    groups = [replicas, *references]
+    n, value = len(replicas), found(groups)
+    if min(map(len, groups)) == 2:
+        return Interval(value, -math.inf, math.inf, n)
+    variances = []
+    for place, group in enumerate(groups):
+        before, later = groups[:place], groups[place + 1 :]
+        left_out = np.array([found([*before, np.delete(group, k, 0), *later]) for k in range(len(group))])
+        variances.append((len(group) - 1) / len(group) * float(((left_out - left_out.mean()) ** 2).sum()))
+    variance = sum(variances)
+    if variance == 0:
+        return Interval(value, value, value, n)
+    freedom = variance**2 / sum(each**2 / (len(group) - 1) for each, group in zip(variances, groups, strict=True))
     half = float(stdtrit(freedom, 0.5 + 0.5 * LEVEL)) * math.sqrt(variance)
     return Interval(value, value - half, value + half, n)
 

@@ -63,13 +63,8 @@ class Curve(Protocol):
         ...
 
     @property
-    def g(self) -> Series:
-        """(n_bins,)."""
-        ...
-
-    @property
-    def standard_error(self) -> Series:
-        """(n_bins,) of ``g``."""
+    def blocks(self) -> Series:
+        """(n_blocks, n_bins), independent of each other."""
         ...
 
     @property
@@ -81,8 +76,7 @@ class Curve(Protocol):
 @dataclass(frozen=True)
 class _Filed:
     r: Series
-    g: Series
-    standard_error: Series
+    blocks: Series
     width: float
 
 
@@ -122,20 +116,14 @@ def of_motion(data: xr.Dataset) -> list[Finding]:
 
 def reference_of(data: xr.Dataset) -> Curve:
     """The g(r) of the reference that lies beside a measured one."""
-    return _Filed(
-        r=data.r.values,
-        g=data.reference_rdf.values,
-        standard_error=data.reference_rdf_error.values,
-        width=float(data.attrs["rdf_width"]),
-    )
+    return _Filed(r=data.r.values, blocks=data.reference_rdf_blocks.values, width=float(data.attrs["rdf_width"]))
 
 
 def rdf_error(g: ArrayLike, reference: Curve) -> Interval:
     """Squared distance of the mean g(r) of replicas from that of the reference, sum (g - g_ref)^2 / sum g_ref^2.
 
     Freed of the noise of both, so that a model that is the reference has zero on average: what noise is left is in the
-    interval. The noise of the reference is known by its standard errors; between bins it is taken to be as correlated
-    as smearing by the same Gaussian makes independent counts, exp(-(r - r')^2 / 4 width^2).
+    interval, that of the reference by its blocks.
 
     Args:
         g: (n_replicas, n_bins).
@@ -144,12 +132,13 @@ def rdf_error(g: ArrayLike, reference: Curve) -> Interval:
     Raises:
         ValueError: there are fewer than two replicas.
     """
-    return distance_from_interval(g, reference.g, _covariance(reference))
+    return distance_from_interval([g], [reference.blocks])
 
 
 def rdf_floor(reference: Curve) -> float:
     """What the noise of the reference alone would add to the error of g(r), were it not taken off."""
-    return float((reference.standard_error**2).sum() / (reference.g**2).sum())
+    blocks = reference.blocks
+    return float(blocks.var(0, ddof=1).sum() / len(blocks) / (blocks.mean(0) ** 2).sum())
 
 
 def rdf_change(g: ArrayLike, before: ArrayLike, reference: Curve) -> Interval:
@@ -166,7 +155,7 @@ def rdf_change(g: ArrayLike, before: ArrayLike, reference: Curve) -> Interval:
     Raises:
         ValueError: there are fewer than two replicas.
     """
-    return distance_change_interval(g, before, reference.g, _covariance(reference))
+    return distance_change_interval([g], [before], [reference.blocks])
 
 
 def peak_shift(g: ArrayLike, reference: Curve) -> Interval:
@@ -179,7 +168,7 @@ def peak_shift(g: ArrayLike, reference: Curve) -> Interval:
     Raises:
         ValueError: the reference has no peak.
     """
-    height = reference.g
+    height = reference.blocks.mean(0)
     tops = np.flatnonzero((height[1:-1] > 1.0) & (height[1:-1] >= height[:-2]) & (height[1:-1] > height[2:])) + 1
     if not len(tops):
         raise ValueError("the g(r) of the reference has no peak")
@@ -256,12 +245,6 @@ def _of_diffusion(sound: xr.Dataset, found: Callable[[str, Callable[[], Interval
 def _diffusion(sound: xr.Dataset) -> Interval:
     longest = float(sound.lag[-1])
     return mean_interval(diffusion(sound.lag, sound.mean_squared_displacement, (FIT * longest, longest)))
-
-
-def _covariance(reference: Curve) -> Series:
-    apart = reference.r[:, None] - reference.r
-    correlation = np.exp(-(apart**2) / (4.0 * reference.width**2))
-    return np.outer(reference.standard_error, reference.standard_error) * correlation
 
 
 def _exact(value: float) -> Interval:

@@ -51,9 +51,9 @@ def measure_rdf(
         Dimensions replica, time (ps), r (Å) and lag (ps). ``rdf`` (replica, r) is the mean over the record of g(r),
         smeared like that of the reference; it and ``mean_squared_displacement`` (replica, lag) are NaN for a replica
         that exploded, ``temperature`` (replica, time) from then on; ``explosion_time`` (replica) in ps is NaN for one
-        that lasted and 0 for one that was lost before the record. ``reference_rdf`` and ``reference_rdf_error``, its
-        standard error, are over r; ``is_crystal`` says whether the system is one, where nothing diffuses; the attribute
-        ``rdf_width`` is in Å, ``target_temperature`` in K.
+        that lasted and 0 for one that was lost before the record. ``reference_rdf`` (r) is the mean of
+        ``reference_rdf_blocks`` (block, r), which are independent of each other; ``is_crystal`` says whether the system
+        is one, where nothing diffuses; the attribute ``rdf_width`` is in Å, ``target_temperature`` in K.
 
     Raises:
         UnsupportedError: the model lacks a channel or an element, the stride does not fit the sampling, or the
@@ -152,10 +152,10 @@ def _dataset(recording: Recording[MDState], masses: Tensor, reference: Profile, 
                 {"units": "1", "long_name": "radial distribution function, smeared, mean over the record"},
             ),
             "reference_rdf": ("r", reference.g, {"units": "1", "long_name": "that of the reference"}),
-            "reference_rdf_error": (
-                "r",
-                reference.standard_error,
-                {"units": "1", "long_name": "standard error of that of the reference"},
+            "reference_rdf_blocks": (
+                ("block", "r"),
+                reference.blocks,
+                {"units": "1", "long_name": "averages over stretches of the dynamics of the reference"},
             ),
             "temperature": (
                 ("replica", "time"),
@@ -180,6 +180,11 @@ def _dataset(recording: Recording[MDState], masses: Tensor, reference: Profile, 
                 "lag",
                 times[: settings.n_lags],
                 {"units": "ps", "long_name": "time between two samples"},
+            ),
+            "block": (
+                "block",
+                np.arange(len(reference.blocks)),
+                {"units": "1", "long_name": "stretch of the dynamics of the reference"},
             ),
             "r": ("r", reference.r, {"units": "Å", "long_name": "distance"}),
         },

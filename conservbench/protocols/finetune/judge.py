@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -19,15 +19,13 @@ from numpy.typing import NDArray
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
 from conservbench.protocols.fidelity.judge import (
-    Curve,
     of_crystal,
     of_motion,
     rdf_change,
-    rdf_error,
     reference_of,
 )
 from conservbench.protocols.survivors import of_survivors
-from conservbench.statistics import Interval
+from conservbench.statistics import Interval, distance_change_interval, distance_from_interval
 
 HELD_OUT: Final = "held_out"
 """Ends the key of what all conditions but that of the tuning give together."""
@@ -44,20 +42,7 @@ RECORDED: Final = {
 }
 """Unit of each metric that the model card records."""
 
-_APART: Final = 1e6
-"""Å between the bins of two conditions in a row of both: beyond any correlation of their noise."""
-
 Series = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Row:
-    """Profiles of several conditions, one after the other, as one."""
-
-    r: Series
-    g: Series
-    standard_error: Series
-    width: float
 
 
 def judge(data: xr.Dataset) -> list[Finding]:
@@ -70,7 +55,7 @@ def judge(data: xr.Dataset) -> list[Finding]:
     findings = []
     for condition in _conditions(data):
         findings += [_renamed(each, condition) for each in of_motion(at(data, condition))]
-    findings.append(_together("rdf_error", [data], lambda sampled, row: rdf_error(sampled[0], row)))
+    findings.append(_together("rdf_error", [data], distance_from_interval))
     return [*findings, *of_crystal(data), *_recorded(data)]
 
 
@@ -96,7 +81,8 @@ def against(data: xr.Dataset, control: xr.Dataset) -> list[Finding]:
 
 def at(data: xr.Dataset, condition: str) -> xr.Dataset:
     """What was measured under one condition, as :func:`conservbench.protocols.fidelity.liquid.measure_rdf` gives it."""
-    mine = data.sel(condition=condition)
+    # the reference of another condition may have more blocks
+    mine = data.sel(condition=condition).dropna("block", subset=["reference_rdf_blocks"])
     return mine.assign_attrs(target_temperature=float(mine.target_temperature))
 
 
@@ -109,42 +95,27 @@ def _changes(metric: str, data: xr.Dataset, other: xr.Dataset) -> list[Finding]:
         reference = reference_of(mine)
         statistic = _bound(rdf_change, *samples, reference)
         findings.append(of_survivors(f"{metric}_{_key(condition)}", "1", both, statistic))
-    return [*findings, _together(metric, [data, other], lambda sampled, row: rdf_change(sampled[0], sampled[1], row))]
+    return [*findings, _together(metric, [data, other], distance_change_interval)]
 
 
 def _bound(function: Callable[..., Interval], *arguments: Any) -> Callable[[], Interval]:
     return lambda: function(*arguments)
 
 
-def _together(
-    metric: str, cells: Sequence[xr.Dataset], statistic: Callable[[Sequence[Series], Curve], Interval]
-) -> Finding:
-    """A statistic of g(r) averaged over the conditions that are held out.
+def _together(metric: str, cells: Sequence[xr.Dataset], statistic: Callable[..., Interval]) -> Finding:
+    """A statistic of g(r), the mean over the conditions that are held out.
 
-    All bins of all conditions make one profile, with the square of the reference of each condition scaled to the same
-    sum: its relative distance is the mean of theirs, and the jackknife leaves a replica out of all of them at once.
+    The jackknife leaves a replica out of all conditions at once, and a block out of the one that it is of.
     """
     key = f"{metric}_{HELD_OUT}"
     names = [name for name in _conditions(cells[0]) if name != cells[0].attrs["tuned_at"]]
     if not names:
         return Finding(key, "1", None, Outcome.UNSUPPORTED, "these settings hold no condition out")
     measured = [[at(cell, name) for name in names] for cell in cells]
-    curves = [reference_of(each) for each in measured[0]]
-    weights = [1.0 / np.sqrt((curve.g**2).sum()) for curve in curves]
-    row = _Row(
-        r=np.concatenate([curve.r + place * _APART for place, curve in enumerate(curves)]),
-        g=np.concatenate([weight * curve.g for weight, curve in zip(weights, curves, strict=True)]),
-        standard_error=np.concatenate(
-            [weight * curve.standard_error for weight, curve in zip(weights, curves, strict=True)]
-        ),
-        width=curves[0].width,
-    )
+    blocks = [reference_of(each).blocks for each in measured[0]]
     lasted = np.logical_and.reduce([_lasted(each) for cell in measured for each in cell])
-    sampled = [
-        np.concatenate([weight * each.rdf.values[lasted] for weight, each in zip(weights, cell, strict=True)], axis=1)
-        for cell in measured
-    ]
-    return of_survivors(key, "1", lasted, lambda: statistic(sampled, row))
+    sampled = [[each.rdf.values[lasted] for each in cell] for cell in measured]
+    return of_survivors(key, "1", lasted, lambda: statistic(*sampled, blocks))
 
 
 def _recorded(data: xr.Dataset) -> list[Finding]:

@@ -31,7 +31,8 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
     Returns:
         What :func:`conservbench.protocols.fidelity.crystal.measure_crystal` gives, and what
         :func:`conservbench.protocols.fidelity.liquid.measure_rdf` gives with a first dimension ``condition``, the name
-        of a system, of which ``target_temperature`` (K) and ``n_atoms`` are too. The attribute ``tuned_at`` is the
+        of a system, of which ``target_temperature`` (K) and ``n_atoms`` are too; blocks that the reference of one
+        lacks are NaN. The attribute ``tuned_at`` is the
         condition that models are tuned at.
 
     Raises:
@@ -66,8 +67,16 @@ def _together(at_rest: xr.Dataset, sampled: list[xr.Dataset], places: list[Syste
         name="condition",
         attrs={"units": "1", "long_name": "system that was sampled"},
     )
+    # a file has one number of blocks: those that a reference lacks are NaN
+    most = max((each.block for each in sampled), key=len)
     motion = xr.concat(
-        sampled, labels, data_vars="all", coords="minimal", compat="override", join="exact", combine_attrs="override"
+        [each.reindex(block=most) for each in sampled],
+        labels,
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        join="exact",
+        combine_attrs="override",
     )
     kelvins = [place.temperature for place in places]
     counts = [len(place.sites) for place in places]
