@@ -249,6 +249,14 @@ def test_any_supercell_is_the_crystal(sites, reference, at_rest):
     np.testing.assert_allclose(data.elastic_constants, at_rest.elastic_constants, atol=1e-6)
 
 
+def test_the_first_atom_may_lie_on_either_sublattice(sites, reference):
+    quarter = reference.lattice_constant / 4 * np.ones(3)
+    inverted = sites.copy()
+    inverted.positions = -inverted.positions + quarter
+    for each in (sites, inverted, sites[::-1], inverted[::-1]):
+        assert is_crystal_of(each, reference)
+
+
 @pytest.mark.parametrize("name", ["si-melt-64", "si-vacancy-63", "sic-64"])
 def test_other_structures_are_not_the_crystal(reference, name):
     assert not is_crystal_of(find_system(name).sites, reference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -127,10 +128,19 @@ def _cells(sites: Atoms, reference: Reference, constant: float) -> tuple[Atoms, 
     # the volumes of an atom say by how much the sites are stretched
     volume = primitive.get_volume() * copies
     supercell = _scaled(sites, float((volume / sites.get_volume()) ** (1.0 / 3.0)))
-    primitive.translate(supercell.positions[0] - primitive.positions[0])
-    crystal(primitive, supercell)
     ratio = constant / reference.lattice_constant
-    return _scaled(primitive, ratio), _scaled(supercell, ratio)
+    return _scaled(_placed(primitive, supercell), ratio), _scaled(supercell, ratio)
+
+
+def _placed(primitive: Atoms, supercell: Atoms) -> Atoms:
+    """The primitive cell where the first atom of the supercell is an image of one of its atoms, whichever it is."""
+    for origin in primitive.positions:
+        moved = primitive.copy()
+        moved.translate(supercell.positions[0] - origin)
+        with suppress(ValueError):
+            crystal(moved, supercell)
+            return moved
+    raise ValueError("the sites are no supercell of the crystal of the reference")
 
 
 def _scaled(atoms: Atoms, ratio: float) -> Atoms:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from conservbench.protocols.ranges import require_at_least, require_positive
 from conservbench.protocols.sampling import TOLERANCE, samples_of, whole_steps
+from conservbench.ranges import require_at_least, require_positive
+from conservbench.units import MILLI
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Sampling:
     @property
     def n_lags(self) -> int:
         """Lags of the mean squared displacement, that of zero included."""
-        return math.floor(1000.0 * self.longest_lag / self.sample_every + TOLERANCE) + 1
+        return math.floor(MILLI * self.longest_lag / self.sample_every + TOLERANCE) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
