@@ -16,6 +16,7 @@ from conservbench.dynamics.maxwell_boltzmann import draw_momenta
 from conservbench.dynamics.noise import Noise
 from conservbench.models import mace
 from conservbench.models.base import Prediction
+from conservbench.models.edip import EDIP
 from conservbench.models.mace import Architecture, MACEModel
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.observables.rdf import smeared_rdf
@@ -75,7 +76,7 @@ def rng() -> np.random.Generator:
 
 
 class BentSilicon:
-    """Stillinger-Weber, whose direct forces f (1 + bend |f|^2) are no gradient and have a net force."""
+    """A classical potential, whose direct forces f (1 + bend |f|^2) are no gradient and have a net force."""
 
     channels = ("gradient", "direct")
     elements = frozenset({14})
@@ -132,6 +133,12 @@ def detached() -> Detached:
 def bent() -> BentSilicon:
     """A cheap model with two channels, to be differentiated by ``epsilon``, ``lam`` and ``bend``."""
     return BentSilicon()
+
+
+@pytest.fixture
+def bent_edip() -> BentSilicon:
+    """The same of another potential, to be differentiated by ``lam``, ``B`` and ``bend``."""
+    return BentSilicon(potential=EDIP())
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,7 @@ def test_the_vacancy_in_silicon_relaxes_along():
     assert found.record["model_calls"] == found.record["relaxation_steps"] + 2
 
 
-@pytest.mark.parametrize("scheme", [GRADIENT, DIRECT], ids=["gradient", "direct"])
+@pytest.mark.parametrize("scheme", [GRADIENT, DIRECT, Scheme("mts", 8)], ids=lambda scheme: scheme.kind)
 def test_the_gradient_by_the_weights_of_a_network_equals_that_of_relaxing_again(scheme):
     card = find_model("si-mace-gradient")
     model = load_model(card, find_system("si-64"), dtype="float64")

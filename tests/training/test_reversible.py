@@ -36,6 +36,17 @@ def test_gradient_equals_finite_differences(bent, hot, objective, slopes, scheme
 
 
 @SCHEME
+def test_gradient_of_edip_equals_finite_differences(bent_edip, hot, mixed, slopes, scheme):
+    route = ReversibleAdjoint(time_step=1.5, n_steps=24, interval=8)
+    names = ("lam", "B", "bend") if "direct" in scheme.channels else ("lam", "B")
+    question = (bent_edip, scheme, mixed, hot, some(bent_edip, names))
+    found = route(*question)
+    for seed in range(2):
+        difference, told = slopes(found.gradient, seed, 1e-5, route, *question)
+        assert told == pytest.approx(difference, rel=1e-5)
+
+
+@SCHEME
 def test_gradient_of_the_network_equals_finite_differences(silicon_network, hot, mixed, slopes, scheme):
     route = ReversibleAdjoint(time_step=1.0, n_steps=8, interval=4)
     question = (silicon_network, scheme, mixed, hot, silicon_network.parameters)

@@ -9,7 +9,7 @@ import torch
 from ase.build import bulk
 
 from conservbench.models.base import Prediction, check_support, gradient_of_energy
-from conservbench.models.mace import MACEModel, NetworkSettings, TwoHeadedMACE
+from conservbench.models.edip import EDIP
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.models.toy import Field, ToyModel
 from conservbench.outcome import Outcome
@@ -126,15 +126,20 @@ def test_weights_and_their_effective_number_are_those_on_paper():
     assert math.isnan(effective_number(torch.tensor([0.5, math.nan])))
 
 
+@pytest.mark.parametrize(
+    ("potential", "names", "away"),
+    [(StillingerWeber, ("epsilon", "lam", "sigma"), 1.02), (EDIP, ("A", "lam", "sigma"), 1.1)],
+    ids=["sw", "edip"],
+)
 @pytest.mark.parametrize("observe", [nearest_distance, energy, pressure])
-def test_on_fixed_frames_the_gradient_is_that_of_the_reweighted_loss(observe):
+def test_on_fixed_frames_the_gradient_is_that_of_the_reweighted_loss(observe, potential, names, away):
     route = Reweighting(sampling(frames=4, time_step=1.0), min_effective=0.0, batch=4)
-    start, model = crystals(2, rattle=0.05), StillingerWeber()
+    start, model = crystals(2, rattle=0.05), potential()
     objective = Objective(observe, below(0.1))
-    at = {name: model.parameters[name] for name in ("epsilon", "lam", "sigma")}
+    at = {name: model.parameters[name] for name in names}
     assert route(model, GRADIENT, objective, start, at).outcome is Outcome.COMPLETED
     # away from where the frames were made, so that the weights differ
-    at = {name: value * 1.02 for name, value in at.items()}
+    at = {name: value * away for name, value in at.items()}
     found = route(model, GRADIENT, objective, start, at)
     assert found.record["resampled"] == 0
     assert 0.5 < found.record["effective"] < 0.995
@@ -181,30 +186,13 @@ def test_gradients_do_not_depend_on_how_many_frames_are_evaluated_at_once():
     assert float(several.gradient["lam"]) == pytest.approx(float(one.gradient["lam"]), rel=1e-9)
 
 
-def test_the_gradient_by_the_weights_of_a_network_equals_finite_differences():
-    torch.manual_seed(1)
-    settings = NetworkSettings(
-        elements=(14,),
-        cutoff=4.0,
-        channels=4,
-        max_ell=1,
-        correlation=2,
-        radial_mlp=(8,),
-        n_bessel=4,
-        envelope=5,
-        direct_hidden=4,
-        mean_neighbors=15.0,
-        atomic_energies=(-5.0,),
-        energy_scale=1.0,
-        energy_shift=0.0,
-        force_scale=1.0,
-    )
-    model = MACEModel(TwoHeadedMACE(settings).double().requires_grad_(False))
-    # so short that no force of a network with random weights matters
-    route = Reweighting(sampling(frames=3, interval=2.0, time_step=1.0, equilibration=0.0), min_effective=0.0, batch=4)
+@pytest.mark.parametrize("scheme", [GRADIENT, Scheme("mts", 2)], ids=lambda scheme: scheme.kind)
+def test_the_gradient_by_the_weights_of_the_network_equals_finite_differences(silicon_network, scheme):
+    model = silicon_network
+    route = Reweighting(sampling(frames=3, interval=4.0, time_step=1.0, equilibration=0.0), min_effective=0.0, batch=4)
     start, objective = crystals(2, rattle=0.05), Objective(nearest_distance, below(0.1))
     at = dict(model.parameters)
-    found = route(model, Scheme("mts", 2), objective, start, at)
+    found = route(model, scheme, objective, start, at)
     assert found.outcome is Outcome.COMPLETED
     assert set(found.gradient) == set(at)
     generator = torch.Generator().manual_seed(0)
@@ -214,16 +202,8 @@ def test_the_gradient_by_the_weights_of_a_network_equals_finite_differences():
     }
     slope = sum(float((found.gradient[name] * direction[name]).sum()) for name in at)
     step = 1e-5
-    losses = [
-        route(
-            model,
-            Scheme("mts", 2),
-            objective,
-            start,
-            {name: value + sign * step * direction[name] for name, value in at.items()},
-        ).loss
-        for sign in (1, -1)
-    ]
+    moved = ({name: value + sign * step * direction[name] for name, value in at.items()} for sign in (1, -1))
+    losses = [route(model, scheme, objective, start, there).loss for there in moved]
     assert slope == pytest.approx((losses[0] - losses[1]) / (2 * step), rel=1e-5)
     # the direct head has no part in an energy
     assert all(not gradient.any() for name, gradient in found.gradient.items() if name.startswith("direct."))

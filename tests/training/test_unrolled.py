@@ -42,6 +42,18 @@ def test_plain_gradient_equals_finite_differences(bent, hot, objective, slopes, 
 
 
 @SCHEME
+def test_gradients_of_edip_equal_finite_differences(bent_edip, hot, mixed, slopes, scheme):
+    plain = UnrolledReverse(**LENGTH, segment=24)
+    names = ("lam", "B", "bend") if "direct" in scheme.channels else ("lam", "B")
+    question = (bent_edip, scheme, mixed, hot, some(bent_edip, names))
+    found = plain(*question)
+    difference, told = slopes(found.gradient, 0, 1e-5, plain, *question)
+    assert told == pytest.approx(difference, rel=1e-5)
+    for route in (UnrolledReverse(**LENGTH, segment=4), UnrolledForward(**LENGTH), ReversibleAdjoint(**LENGTH)):
+        torch.testing.assert_close(together(route(*question)), together(found), rtol=1e-8, atol=0)
+
+
+@SCHEME
 def test_all_routes_through_a_trajectory_agree(bent, hot, objective, scheme):
     routes = (
         UnrolledReverse(**LENGTH, segment=24),
@@ -58,13 +70,14 @@ def test_all_routes_through_a_trajectory_agree(bent, hot, objective, scheme):
 
 
 @SCHEME
-def test_routes_agree_on_the_network(silicon_network, hot, mixed, scheme):
+def test_gradients_of_the_network_equal_finite_differences_and_agree(silicon_network, hot, mixed, slopes, scheme):
     routes = (UnrolledReverse(1.0, 8, 4, 8), UnrolledReverse(1.0, 8, 4, 4), ReversibleAdjoint(1.0, 8, 4))
-    plain, *others = (
-        together(route(silicon_network, scheme, mixed, hot, silicon_network.parameters)) for route in routes
-    )
+    question = (silicon_network, scheme, mixed, hot, silicon_network.parameters)
+    plain, *others = (route(*question) for route in routes)
+    difference, told = slopes(plain.gradient, 0, 1e-4, routes[0], *question)
+    assert told == pytest.approx(difference, rel=1e-5)
     for other in others:
-        assert float((other - plain).norm() / plain.norm()) < 1e-8
+        assert float((together(other) - together(plain)).norm() / together(plain).norm()) < 1e-8
 
 
 COLD = """
@@ -159,13 +172,15 @@ def network(max_ell):
     return MACEModel(TwoHeadedMACE(settings).double().requires_grad_(False))
 
 
-def test_forward_mode_through_a_network_is_right_where_it_is_allowed(hot, mixed):
-    model, name = network(max_ell=1), "direct.project.weight"
-    forward, reverse = (
-        together(route(model, Scheme("mts", 2), mixed, hot, some(model, [name])))
-        for route in (UnrolledForward(1.0, 4, 4), ReversibleAdjoint(1.0, 4, 4))
-    )
-    torch.testing.assert_close(forward, reverse, rtol=1e-8, atol=0)
+@SCHEME
+def test_forward_mode_through_a_network_is_right_where_it_is_allowed(hot, mixed, slopes, scheme):
+    model, forward = network(max_ell=1), UnrolledForward(1.0, 4, 4)
+    # weights of the energy, and of the direct forces
+    question = (model, scheme, mixed, hot, some(model, ["trunk.readouts.0.linear.weight", "direct.project.weight"]))
+    found = forward(*question)
+    torch.testing.assert_close(together(found), together(ReversibleAdjoint(1.0, 4, 4)(*question)), rtol=1e-8, atol=0)
+    difference, told = slopes(found.gradient, 0, 1e-5, forward, *question)
+    assert told == pytest.approx(difference, rel=1e-5)
 
 
 def test_forward_mode_refuses_a_network_that_drops_tangents(hot, mixed):
