@@ -40,6 +40,7 @@ def test_parents_are_columns_where_there_are_any(monkeypatch, tmp_path):
         'name = "net-rdf"\nversion = 1\ntitle = "Tuned"\nloader = "toy"\nscheme = "direct"\nparent = "ticks-direct"\n'
         '[tuning]\ntarget = "rdf"\nsteps = 2\nevaluations = 8\nseconds = 1\n'
     )
+    monkeypatch.setattr("conservbench.cards.list_models", lambda: ["ticks-direct"])
     assert "parent" not in CliRunner().invoke(main, ["list", "models"]).stdout
     monkeypatch.setattr("conservbench.cards.list_models", lambda: ["ticks-direct", str(tuned)])
     rows = listed("models")
