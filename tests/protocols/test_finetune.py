@@ -244,7 +244,7 @@ def test_rows_read_as_schemes_and_targets():
     lonely = found["net-direct-rdf", "rdf_against_held_out"]
     assert (lonely.outcome, lonely.reason) == (Outcome.UNSUPPORTED, "no result of its control net-direct-force here")
     notes = [line for line in str(scored).splitlines() if line.strip().startswith("si-64, ")]
-    assert [note.split(":")[0].strip() for note in notes] == ["si-64, all", "si-64, net-direct-rdf"]
+    assert [note.split(":")[0].strip() for note in notes] == ["si-64, net-direct-rdf"]
 
 
 def settings(**changes):
