@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from conservbench.references import find_reference
 from conservbench.training.recipe import read_recipe
+from conservbench.training.tuning_recipe import read_tuning_recipe
 
-SHIPPED = sorted((Path(__file__).parents[2] / "models" / "recipes").glob("*.toml"))
+FOLDER = Path(__file__).parents[2] / "models" / "recipes"
+TUNING = sorted(FOLDER.glob("*-tuning.toml"))
+SHIPPED = sorted(set(FOLDER.glob("*.toml")) - set(TUNING))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -14,6 +18,12 @@ def test_shipped_recipes_read(path):
     recipe = read_recipe(path)
     assert recipe.name == path.stem
     assert recipe.epochs == sum(stage.epochs for stage in recipe.stages)
+
+
+@pytest.mark.parametrize("path", TUNING, ids=lambda path: path.stem)
+def test_shipped_tuning_recipes_read(path):
+    recipe = read_tuning_recipe(path)
+    assert recipe.rdf.system in find_reference(recipe.reference).rdf
 
 
 def test_direct_only_recipe_never_trains_gradients():
