@@ -51,11 +51,9 @@ def finetune(
 
     process.configure(threads=threads)
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from conservbench.cards import CardError, find_model
     from conservbench.cli import CommandError
+    from conservbench.cli.progress import counted
     from conservbench.models.base import UnsupportedError
     from conservbench.outcome import Outcome
     from conservbench.result import WriteError, write_result
@@ -71,23 +69,7 @@ def finetune(
     if row == parent.name:
         raise CardError(f"--name {row}: that is the model itself")
     check_place(row, parent, wanted, out)
-    console = Console(stderr=True)
-    columns = (
-        TextColumn(row),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console) as bar:
-        # an unfinished tuning shows where it goes on with its first step
-        task = bar.add_task("", total=how.steps)
-
-        def report(done: int, total: int, line: str) -> None:
-            bar.update(task, completed=done, description=line)
-            if not console.is_terminal:
-                console.print(f"step {done}/{total}  {line}", highlight=False, soft_wrap=True)
-
+    with counted(row, how.steps, "step") as report:
         try:
             tuned = tuning.finetune(
                 parent, wanted, how, out / f"{row}.state.pt", fresh=fresh, device=device, progress=report

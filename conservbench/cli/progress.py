@@ -28,6 +28,37 @@ def shown(total: int) -> Iterator[Callable[[Event], None]]:
 
 
 @contextmanager
+def counted(name: str, total: int, word: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar over ``total`` epochs or steps: told of each with those done, those in all, and a line about the last one.
+
+    Args:
+        name: of what is made.
+        total: how many there are.
+        word: what one is called.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn(name),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=total)
+
+        def report(done: int, total: int, line: str) -> None:
+            bar.update(task, completed=done, description=line)
+            if not console.is_terminal:
+                console.print(f"{word} {done}/{total}  {line}", highlight=False, soft_wrap=True)
+
+        yield report
+
+
+@contextmanager
 def _bars(console: Console, total: int) -> Iterator[Callable[[Event], None]]:
     from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 

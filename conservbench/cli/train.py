@@ -31,9 +31,7 @@ def train(recipe: Path, out: Path, device: str, threads: int, fresh: bool, as_js
 
     process.configure(threads=threads)
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from conservbench.cli.progress import counted
     from conservbench.models.mace import read_checkpoint
     from conservbench.training import fit as fitting
     from conservbench.training.recipe import read_recipe
@@ -42,22 +40,7 @@ def train(recipe: Path, out: Path, device: str, threads: int, fresh: bool, as_js
     process.check_device(device)
     if fresh:
         fitting.state_path(what, out).unlink(missing_ok=True)
-    console = Console(stderr=True)
-    columns = (
-        TextColumn(what.name),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=what.epochs)
-
-        def report(done: int, total: int, line: str) -> None:
-            bar.update(task, completed=done, description=line)
-            if not console.is_terminal:
-                console.print(f"epoch {done}/{total}  {line}", highlight=False, soft_wrap=True)
-
+    with counted(what.name, what.epochs, "epoch") as report:
         checkpoint = fitting.fit(what, out, device=device, progress=report)
     errors = fitting.split_errors(read_checkpoint(checkpoint), what.data, "test")
     _print_errors(errors, checkpoint, as_json)
