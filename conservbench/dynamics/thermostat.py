@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeVar, get_args
 from torch import Tensor
 
 from conservbench.dynamics import langevin, nose_hoover, svr
+from conservbench.dynamics.integrator import Integrator
 from conservbench.dynamics.md_state import MDState
 from conservbench.dynamics.noise import Noise
 
@@ -70,6 +71,11 @@ def thermostat(
 def step(md: _Moving, propagate: Callable[[_Moving], _Moving], bath: Thermostat, dt: float) -> _Moving:
     """One step: half a step of the bath, ``propagate`` over ``dt`` (internal time), half a step of the bath."""
     return bath.couple(propagate(bath.couple(md, 0.5 * dt)), 0.5 * dt)
+
+
+def in_bath(engine: Integrator, bath: Thermostat, dt: float) -> Callable[[Any], Any]:
+    """One outer step of an integrator in a bath, a function of the batch; ``dt`` (internal time) is the inner step."""
+    return lambda md: step(md, lambda free: engine.step(free, dt), bath, engine.stride * dt)
 
 
 def _without_variables(md: _Moving) -> _Moving:

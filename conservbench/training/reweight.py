@@ -20,12 +20,12 @@ from typing import Any, Final, Self
 import torch
 from torch import Tensor
 
-from conservbench.dynamics.integrator import Integrator, integrator
+from conservbench.dynamics.integrator import integrator
 from conservbench.dynamics.maxwell_boltzmann import draw_momenta
 from conservbench.dynamics.md_state import MDState
 from conservbench.dynamics.noise import Noise
 from conservbench.dynamics.simulate import advance
-from conservbench.dynamics.thermostat import KINDS, Kind, step, thermostat
+from conservbench.dynamics.thermostat import KINDS, Kind, in_bath, thermostat
 from conservbench.models.base import InvalidPredictionError, Model, Tunable, UnsupportedError, check_support
 from conservbench.observables.temperature import cooler_than, temperature
 from conservbench.outcome import Outcome
@@ -374,7 +374,8 @@ def _sample(
         begin, wait = last.frames[-1], sampling.settling
     _energy(model, begin, graph=False)
     engine = integrator(model, scheme)
-    move = _mover(engine, sampling, noise)
+    bath = thermostat(sampling.bath, sampling.temperature, sampling.tau * FEMTOSECOND, noise)
+    move = in_bath(engine, bath, sampling.time_step * FEMTOSECOND)
     healthy = cooler_than(max(sampling.explosion_temperature, sampling.explosion_factor * sampling.temperature))
     md: MDState | None = engine.init(begin)
     record["model_calls"] += 2
@@ -392,12 +393,6 @@ def _sample(
         frames.append(State(**{field.name: getattr(md, field.name) for field in fields(State)}))
     # the first is the end of the equilibration
     return tuple(frames[1:])
-
-
-def _mover(engine: Integrator, sampling: Sampling, noise: Noise) -> Callable[[Any], Any]:
-    inner = sampling.time_step * FEMTOSECOND
-    bath = thermostat(sampling.bath, sampling.temperature, sampling.tau * FEMTOSECOND, noise)
-    return lambda md: step(md, lambda free: engine.step(free, inner), bath, engine.stride * inner)
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

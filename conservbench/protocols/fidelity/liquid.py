@@ -20,7 +20,7 @@ from conservbench.dynamics.maxwell_boltzmann import draw_momenta
 from conservbench.dynamics.md_state import MDState
 from conservbench.dynamics.noise import Noise
 from conservbench.dynamics.simulate import Observe, Recording, advance, simulate
-from conservbench.dynamics.thermostat import step, thermostat
+from conservbench.dynamics.thermostat import in_bath, thermostat
 from conservbench.models.base import Model, UnsupportedError, check_support
 from conservbench.observables.msd import mean_squared_displacement
 from conservbench.observables.rdf import smeared_rdf
@@ -75,11 +75,7 @@ def measure_rdf(
     healthy = cooler_than(max(settings.explosion_temperature, settings.explosion_factor * system.temperature))
     noise = Noise(settings.seed)
     bath = thermostat("svr", system.temperature, settings.tau * FEMTOSECOND, noise)
-
-    def move(md: MDState) -> MDState:
-        inner = settings.time_step * FEMTOSECOND
-        return step(md, lambda free: engine.step(free, inner), bath, engine.stride * inner)
-
+    move = in_bath(engine, bath, settings.time_step * FEMTOSECOND)
     share = settings.equilibration_time / (settings.equilibration_time + settings.duration)
     equilibrated = advance(
         bath.init(engine.init(start.replace(momenta=draw_momenta(start, system.temperature, noise)))),

@@ -11,11 +11,9 @@ from torch import Tensor
 
 from conservbench.dynamics.integrator import integrator
 from conservbench.dynamics.maxwell_boltzmann import draw_momenta
-from conservbench.dynamics.md_state import MDState
 from conservbench.dynamics.noise import Noise
 from conservbench.dynamics.simulate import advance
-from conservbench.dynamics.thermostat import step as bath_step
-from conservbench.dynamics.thermostat import thermostat
+from conservbench.dynamics.thermostat import in_bath, thermostat
 from conservbench.models.base import InvalidPredictionError, Model, Tunable, in_precision_of
 from conservbench.observables.rdf import smeared_rdf
 from conservbench.observables.temperature import cooler_than
@@ -185,11 +183,7 @@ class TrajectoryRDF:
         n_steps = round(lasting * PICOSECOND / (outer * FEMTOSECOND))
         bath = thermostat("langevin", kelvin, settings.tau * FEMTOSECOND, noise)
 
-        def move(md: MDState) -> MDState:
-            return bath_step(
-                md, lambda each: engine.step(each, settings.time_step * FEMTOSECOND), bath, outer * FEMTOSECOND
-            )
-
+        move = in_bath(engine, bath, settings.time_step * FEMTOSECOND)
         evaluations = n_steps * self.scheme.stride * start.n_atoms / ATOMS
         try:
             md = advance(
