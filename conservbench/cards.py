@@ -161,12 +161,16 @@ class Metric:
         below: gate: the value must be lower than this; None for no such limit.
         above: gate: the value must be higher than this; None for no such limit.
         source: where the limit comes from.
+        better: which values are better: ``lower``, ``higher``, or near ``zero``; None where none is, so that the metric
+            takes part in no rank and no check.
+        tolerance: a change for the worse that nobody minds, in ``unit``.
+        relative_tolerance: the same as a share of the size of the value it is compared with; the larger one counts.
         twin: whether it compares with the result of the model's ``twin``.
         parent: whether it compares with the result of the model's ``parent``.
         control: whether it compares with the result of the ``control`` of the model's tuning.
 
     Raises:
-        ValueError: it compares with more than one of them.
+        ValueError: it compares with more than one of them, or a tolerance is negative or not finite.
     """
 
     key: str
@@ -177,6 +181,9 @@ class Metric:
     below: float | None = None
     above: float | None = None
     source: str = ""
+    better: Literal["lower", "higher", "zero"] | None = None
+    tolerance: float = 0.0
+    relative_tolerance: float = 0.0
     twin: bool = False
     parent: bool = False
     control: bool = False
@@ -184,6 +191,10 @@ class Metric:
     def __post_init__(self) -> None:
         if self.twin + self.parent + self.control > 1:
             raise ValueError("a metric compares with one of twin, parent and control")
+        for key in ("tolerance", "relative_tolerance"):
+            # NaN compares false
+            if not 0 <= getattr(self, key) < math.inf:
+                raise ValueError(f"{key} is {getattr(self, key)}; expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -326,17 +337,47 @@ def read_protocol(path: Path) -> ProtocolCard:
     base = _typed(document.get("settings", {}), dict[str, Any], f"{where}: settings")
     overlays = _typed(document.get("tiers", {}), dict[str, dict[str, Any]], f"{where}: tiers")
     exact_keys(overlays, TIERS, f"{where}: [tiers]")
-    metrics = _typed(document.get("metrics", {}), dict[str, dict[str, Any]], f"{where}: metrics")
+    _typed(document.get("metrics", {}), dict[str, dict[str, Any]], f"{where}: metrics")
     table: dict[str, Any] = {
         "plugin": document.get("name"),
         **{key: value for key, value in document.items() if key != "settings"},
-        "metrics": {key: build(Metric, {**metrics[key], "key": key}, f"{where}: [metrics.{key}]") for key in metrics},
+        "metrics": metrics_of(document, where),
         "tiers": {tier: {**base, **overlays.get(tier, {})} for tier in TIERS},
     }
     digest = _digest({key: table.get(key) for key in ("plugin", "dtype", "tiers")})
     card = build(ProtocolCard, {**table, "path": path, "digest": digest, "document": document}, where)
     _check_name(card.name, path)
     return card
+
+
+def metrics_of(document: Mapping[str, Any], where: str) -> dict[str, Metric]:
+    """Key to metric, as the document of a protocol card declares them.
+
+    Args:
+        document: a card as parsed.
+        where: start of error messages.
+
+    Raises:
+        CardError: a metric is not as it must be.
+    """
+    declared = document.get("metrics", {})
+    return {key: build(Metric, {**declared[key], "key": key}, f"{where}: [metrics.{key}]") for key in declared}
+
+
+def card_in_force(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of the protocol card that is in force, if it is of the same name, version and digest; else the one given.
+
+    Titles, gates and metrics are no part of a version: what was measured before one was mended is judged by the mended.
+
+    Args:
+        document: a card as parsed, with its digest, as a result carries it.
+    """
+    try:
+        card = find_protocol(str(document["name"]))
+    except CardError:
+        return dict(document)
+    same = (card.version, card.digest) == (document.get("version"), document.get("digest"))
+    return json.loads(card.to_json()) if same else dict(document)
 
 
 def checkpoint_of(card: ModelCard) -> Path:

@@ -3,7 +3,8 @@
 Three groups, which the package itself uses too:
 
 * ``conservbench.models``: loader name to ``module:load``;
-* ``conservbench.protocols``: protocol name to the package with its ``settings``, ``measure`` and ``judge``;
+* ``conservbench.protocols``: protocol name to the package with its ``settings``, ``measure``, ``judge`` and, if it has
+  any, ``plots``;
 * ``conservbench.cards``: any name to a package that holds a folder ``models`` or ``protocols`` of cards.
 
 Listing imports none of them.
@@ -22,7 +23,7 @@ from typing import Any, Literal
 from conservbench.hint import did_you_mean
 
 Group = Literal["conservbench.models", "conservbench.protocols"]
-Part = Literal["settings", "measure", "judge"]
+Part = Literal["settings", "measure", "judge", "plots"]
 
 
 class PluginError(ValueError):

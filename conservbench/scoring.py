@@ -1,46 +1,31 @@
 """Scores: what the judges say of measured cells, with the gates of the protocol cards. No torch.
 
-A score is computed from the file each time and never stored in it; the card that the file carries says which metrics
-there are and where their limits lie, so that an old result keeps the gates it was measured for.
+A score is computed from the file each time and never stored in it. Which metrics there are and where their limits lie
+is said by the protocol card in force, where it is of the version and digest that the file was measured by, else by the
+card that the file carries: an old result keeps the gates it was measured for.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, overload
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from conservbench import plugins
-from conservbench.cards import Metric, build, row_name
+from conservbench.cards import Metric, card_in_force, metrics_of, row_name
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
 from conservbench.scheme import KINDS
+from conservbench.scored import Score, ScoredCell, gate_of, headlines_of
 
 if TYPE_CHECKING:
     import xarray as xr
     from rich.console import RenderableType
 
-    from conservbench.statistics import Interval
-
-Gate = Literal["pass", "fail", "unclear"]
-
-KEYS: Final = (
-    "model",
-    "protocol",
-    "system",
-    "metric",
-    "value",
-    "low",
-    "high",
-    "unit",
-    "n",
-    "outcome",
-    "gate",
-)
-"""Keys of a score in JSON, in their order."""
-
+    from conservbench.plot import Plot
 
 COMPARISONS: Final = {"twin": "compare", "parent": "after", "control": "against"}
 """The function of a judge that compares with a related row, by the key that marks its metrics in the card."""
@@ -48,82 +33,6 @@ COMPARISONS: Final = {"twin": "compare", "parent": "after", "control": "against"
 
 class ScoreError(ValueError):
     """A tree of results cannot be scored: it is not one that this suite wrote."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """One metric of one cell.
-
-    Attributes:
-        model: name of the model.
-        protocol: name of the protocol.
-        system: name of the system.
-        metric: key in the protocol card.
-        value: the estimate in ``unit``; None where there is none.
-        low: lower end of the 95 % interval; minus infinity where nothing bounds it.
-        high: upper end of the 95 % interval; infinity where nothing bounds it.
-        unit: of value, low and high.
-        n: independent samples behind it.
-        outcome: how the measurement of this metric ended.
-        gate: see :func:`gate_of`.
-        reason: why there is no value, or what a reader must know of it; not part of the JSON.
-    """
-
-    model: str
-    protocol: str
-    system: str
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    unit: str
-    n: int
-    outcome: Outcome
-    gate: Gate | None
-    reason: str = ""
-
-    def to_row(self) -> dict[str, str | float | int | None]:
-        """The score in JSON types: an end that nothing bounds is None."""
-        row = {key: getattr(self, key) for key in KEYS}
-        bare = {key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)}
-        return {**row, **dict.fromkeys(bare), "outcome": str(self.outcome)}
-
-
-@dataclass(frozen=True)
-class ScoredCell:
-    """All scores of one cell and what its file says of their origin.
-
-    Attributes:
-        model: the model card as parsed when the cell was measured, with its digest.
-        protocol: the protocol card, likewise.
-        system: name of the system.
-        tier: which settings of the protocol.
-        outcome: how the cell ended; ``failed`` also where its file could not be judged.
-        reason: of the outcome.
-        provenance: code, packages, machine and seeds.
-        metrics: key to metric, as the card declares them.
-        scores: in the order of the judge.
-    """
-
-    model: Mapping[str, Any]
-    protocol: Mapping[str, Any]
-    system: str
-    tier: str
-    outcome: Outcome
-    reason: str
-    provenance: Mapping[str, Any] = field(repr=False)
-    metrics: Mapping[str, Metric] = field(repr=False)
-    scores: tuple[Score, ...]
-
-    @property
-    def is_control(self) -> bool:
-        """Whether the answer was known beforehand."""
-        return self.model.get("role") == "control"
-
-    @property
-    def headlines(self) -> tuple[Metric, ...]:
-        """The metrics that tables show."""
-        return _headlines(self.metrics)
 
 
 @dataclass(frozen=True)
@@ -220,40 +129,13 @@ def _kinship(cell: ScoredCell) -> tuple[Any, ...]:
     return *scheme, row_name(model.get("parent", model["name"])), generation, tuning.get("target", "")
 
 
-def gate_of(metric: Metric | None, interval: Interval | None, outcome: Outcome) -> Gate | None:
-    """Whether a metric keeps the limits of its card.
-
-    Args:
-        metric: its declaration; None where the card has none.
-        interval: the finding's.
-        outcome: the finding's.
-
-    Returns:
-        ``pass`` if the whole interval is inside the limits, ``fail`` if it is wholly outside, ``unclear`` if it
-        straddles one. What the survivors of an explosion give cannot pass, and an explosion that left no value
-        fails. None where there is no limit, or no value for another reason.
-    """
-    if metric is None or (metric.below is None and metric.above is None):
-        return None
-    if interval is None:
-        return "fail" if outcome is Outcome.EXPLODED else None
-    below = math.inf if metric.below is None else metric.below
-    above = -math.inf if metric.above is None else metric.above
-    if interval.low >= below or interval.high <= above:
-        return "fail"
-    # an end that nothing bounds still is inside a side without a limit
-    inside = (metric.above is None or interval.low > above) and (metric.below is None or interval.high < below)
-    return "pass" if inside and outcome is Outcome.COMPLETED else "unclear"
-
-
 def _scored(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> ScoredCell:
     """Scores of one cell; whatever its judge raises is an outcome of this cell alone."""
     missing = [key for key in ("model_card", "protocol_card", "system", "tier", "outcome") if key not in data.attrs]
     if missing:
         raise ScoreError(f"{where}: attribute {missing[0]!r} is missing: not a result of this suite")
-    model, protocol = json.loads(data.attrs["model_card"]), json.loads(data.attrs["protocol_card"])
-    declared = protocol.get("metrics", {})
-    metrics = {key: build(Metric, {**declared[key], "key": key}, f"{where}: [metrics.{key}]") for key in declared}
+    model, protocol = json.loads(data.attrs["model_card"]), card_in_force(json.loads(data.attrs["protocol_card"]))
+    metrics = metrics_of(protocol, where)
     outcome, reason = Outcome(data.attrs["outcome"]), str(data.attrs.get("outcome_reason", ""))
     findings: list[Finding] = []
     if data.data_vars:
@@ -268,7 +150,7 @@ def _scored(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> S
         ending = Outcome.UNSUPPORTED, "its judge gives no such metric with these settings"
     else:
         ending = outcome, reason
-    for metric in _headlines(metrics):
+    for metric in headlines_of(metrics):
         if metric.key not in found:
             found[metric.key] = _from_finding(Finding(metric.key, metric.unit, None, *ending), metric, names)
     return ScoredCell(
@@ -284,12 +166,51 @@ def _scored(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> S
     )
 
 
+def with_plots(table: ScoreTable, tree: xr.DataTree) -> ScoreTable:
+    """The same scores, each cell with its pictures.
+
+    Args:
+        table: what :func:`score` made of the tree.
+        tree: the results.
+    """
+    leaves = {
+        (node.attrs["protocol"], node.attrs["system"], node.attrs["model"]): node.to_dataset(inherit=False)
+        for node in tree.leaves
+        if node.attrs
+    }
+    return ScoreTable(
+        tuple(
+            replace(cell, plots=_plots(leaves[cell.protocol["name"], cell.system, cell.model["name"]]))
+            for cell in table.cells
+        )
+    )
+
+
+def _plots(data: xr.Dataset) -> tuple[Plot, ...]:
+    """The pictures of one cell; one that cannot be drawn has none, which its scores say the reason of."""
+    if not data.data_vars:
+        return ()
+    try:
+        module = plugins.protocol_module(_plugin_of(data), "plots")
+    except ModuleNotFoundError:
+        return ()
+    try:
+        return tuple(module.plots(data))
+    except Exception as error:
+        warnings.warn(f"no plots of {data.attrs['protocol']} / {data.attrs['system']} / {data.attrs['model']}: {error}", stacklevel=2)
+        return ()
+
+
+def _plugin_of(data: xr.Dataset) -> str:
+    card = json.loads(data.attrs["protocol_card"])
+    return card.get("plugin", card["name"])
+
+
 def _judged(
     data: xr.Dataset, metrics: Mapping[str, Metric], relations: Mapping[str, xr.Dataset | str]
 ) -> list[Finding]:
     """Findings of a cell, and of its comparison with each row it is related to, or why there is none."""
-    protocol = json.loads(data.attrs["protocol_card"])
-    judge = plugins.protocol_module(protocol.get("plugin", protocol["name"]), "judge")
+    judge = plugins.protocol_module(_plugin_of(data), "judge")
     findings = list(judge.judge(data))
     for relation, other in relations.items():
         if isinstance(other, str):
@@ -393,8 +314,3 @@ def _from_finding(finding: Finding, metric: Metric | None, names: Mapping[str, s
         gate=gate_of(metric, interval, finding.outcome),
         reason=finding.reason,
     )
-
-
-def _headlines(metrics: Mapping[str, Metric]) -> tuple[Metric, ...]:
-    chosen = tuple(metric for metric in metrics.values() if metric.headline)
-    return chosen or tuple(metrics.values())

@@ -13,7 +13,8 @@ from conservbench.cards import Metric
 from conservbench.cli.score import score as score_command
 from conservbench.outcome import Outcome
 from conservbench.result import result_path, write_result
-from conservbench.scoring import KEYS, Score, ScoreError, gate_of, score
+from conservbench.scored import KEYS, Score, gate_of
+from conservbench.scoring import ScoreError, score
 from conservbench.statistics import Interval
 
 JUDGE = """

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from conservbench.leaderboard.sheet import LEGEND, Sheet, label_of, limits_of, plain, sheets
 
 if TYPE_CHECKING:
-    from conservbench.scoring import ScoredCell
+    from conservbench.scored import ScoredCell
 
 SCHEMA: Final = 1
 """Version of the layout of ``results.json``."""

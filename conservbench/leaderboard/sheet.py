@@ -12,7 +12,7 @@ from conservbench.outcome import Outcome
 
 if TYPE_CHECKING:
     from conservbench.cards import Metric
-    from conservbench.scoring import Gate, Score, ScoredCell
+    from conservbench.scored import Gate, Score, ScoredCell
 
 MARKS: Final[Mapping[Gate, str]] = {"pass": "✓", "fail": "✗", "unclear": "?"}
 """How a gate is shown, without colour."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
 
-    from conservbench.scoring import Gate, ScoredCell
+    from conservbench.scored import Gate, ScoredCell
 
 _ANY: Final = 10_000
 """Characters that no table is wide."""

@@ -1,6 +1,6 @@
 """What a protocol is to the suite, and the findings its judge returns. No torch.
 
-A protocol is a package with three modules:
+A protocol is a package with three modules, or four:
 
 * ``settings``: a frozen dataclass ``Settings``, the exact keys of the ``[settings]`` of its card;
 * ``measure``: ``measure(model, scheme, system, settings, report) -> xarray.Dataset``, slow, raw series with units;
@@ -9,6 +9,8 @@ A protocol is a package with three modules:
   with the gradient forces of the model's ``twin``; it is not called for a row without one. Likewise
   ``after(data, parent)`` for metrics marked ``parent = true``, with the model that a tuned one was tuned from, and
   ``against(data, control)`` for those marked ``control = true``, with the one that was tuned to energies and forces.
+* ``plots``: ``plots(data) -> list[conservbench.plot.Plot]``, a pure function of the file, which imports no torch; a
+  protocol with nothing to draw has no such module.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ import pytest
 
 from conservbench.cards import Metric
 from conservbench.outcome import Outcome
-from conservbench.scoring import Score, ScoredCell, gate_of
+from conservbench.scored import Score, ScoredCell, gate_of
 from conservbench.statistics import Interval
 
 DRIFT = Metric("drift", "energy drift", "meV/atom/ps", headline=True, digits=3, below=0.26, above=-0.26, source="paper")

@@ -23,7 +23,7 @@ from conservbench.protocols.mts.judge import judge, speedup_in_theory, verdict_o
 from conservbench.protocols.mts.measure import measure
 from conservbench.protocols.mts.settings import Settings
 from conservbench.scheme import Scheme
-from conservbench.scoring import gate_of
+from conservbench.scored import gate_of
 from conservbench.state import from_atoms
 from conservbench.statistics import Interval
 from conservbench.systems import System, find_system

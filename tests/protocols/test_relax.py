@@ -29,7 +29,7 @@ from conservbench.protocols.relax.orbit import closed_orbits
 from conservbench.protocols.relax.settings import Settings, key_of
 from conservbench.protocols.relax.starts import starts_of
 from conservbench.scheme import Scheme
-from conservbench.scoring import gate_of
+from conservbench.scored import gate_of
 from conservbench.state import from_atoms
 from conservbench.systems import System, find_system
 
