@@ -1,4 +1,4 @@
-"""Scores of measured cells: values with 95 % intervals and gates, whether judged just now or read from an entry. No torch."""
+"""Scores of measured cells: values with 95 % intervals and gates, judged just now or read from an entry. No torch."""
 
 from __future__ import annotations
 

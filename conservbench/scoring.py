@@ -12,12 +12,15 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from conservbench import plugins
 from conservbench.cards import Metric, card_in_force, metrics_of, row_name
+from conservbench.leaderboard.entry import read_entries
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
+from conservbench.result import open_results
 from conservbench.scheme import KINDS
 from conservbench.scored import Score, ScoredCell, gate_of, headlines_of
 
@@ -166,6 +169,21 @@ def _scored(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> S
     )
 
 
+def read_cells(path: Path) -> tuple[ScoredCell, ...]:
+    """The scored cells, with plots, of results or of entries: whatever a user points at.
+
+    Args:
+        path: a folder of results, an entry, a folder of entries, or a folder with a folder ``entries``.
+
+    Raises:
+        ValueError: there is nothing of the kind.
+    """
+    if any(path.glob("*/*/*.nc")) or not path.exists():
+        tree = open_results(path)
+        return with_plots(score(tree), tree).cells
+    return read_entries(path / "entries" if (path / "entries").is_dir() else path)
+
+
 def with_plots(table: ScoreTable, tree: xr.DataTree) -> ScoreTable:
     """The same scores, each cell with its pictures.
 
@@ -197,7 +215,10 @@ def _plots(data: xr.Dataset) -> tuple[Plot, ...]:
     try:
         return tuple(module.plots(data))
     except Exception as error:
-        warnings.warn(f"no plots of {data.attrs['protocol']} / {data.attrs['system']} / {data.attrs['model']}: {error}", stacklevel=2)
+        warnings.warn(
+            f"no plots of {data.attrs['protocol']} / {data.attrs['system']} / {data.attrs['model']}: {error}",
+            stacklevel=2,
+        )
         return ()
 
 

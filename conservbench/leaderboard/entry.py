@@ -168,7 +168,9 @@ def _cell_document(cell: ScoredCell) -> dict[str, Any]:
         "outcome": str(cell.outcome),
         "reason": cell.reason,
         "provenance": dict(cell.provenance),
-        "scores": [{**{key: score.to_row()[key] for key in _SCORE[:-1]}, "reason": score.reason} for score in cell.scores],
+        "scores": [
+            {**{key: score.to_row()[key] for key in _SCORE[:-1]}, "reason": score.reason} for score in cell.scores
+        ],
         "plots": [_plot_document(plot) for plot in cell.plots],
     }
 
@@ -193,7 +195,9 @@ def _protocol(name: str, given: Any, known: Iterable[Mapping[str, Any]], where: 
             return card
     found = candidates[0]
     if found["version"] != wanted["version"]:
-        what = f"measured by version {wanted['version']} of protocol {name}; the card here is version {found['version']}"
+        what = (
+            f"measured by version {wanted['version']} of protocol {name}; the card here is version {found['version']}"
+        )
     else:
         what = f"measured by another card of protocol {name}, version {found['version']}: the digests differ"
     raise EntryError(f"{where}: {what}: measure it again")
@@ -206,7 +210,11 @@ def _cell(given: Any, cards: Mapping[str, Any], models: Mapping[str, Any], where
             raise EntryError(f"{where}: {key} {table[key]!r} is not among the {key}s of the entry")
     card = cards[table["protocol"]]
     metrics = metrics_of(card, where)
-    names = {"model": table["model"], "protocol": table["protocol"], "system": _typed(table["system"], str, f"{where}: system")}
+    names = {
+        "model": table["model"],
+        "protocol": table["protocol"],
+        "system": _typed(table["system"], str, f"{where}: system"),
+    }
     rows = _typed(table["scores"], list, f"{where}: scores")
     plots = _typed(table["plots"], list, f"{where}: plots")
     return ScoredCell(

@@ -1,0 +1,1 @@
+"""``pytest --conservbench CARD``: gates and conformance checks of a model as tests."""
