@@ -365,9 +365,9 @@ def metrics_of(document: Mapping[str, Any], where: str) -> dict[str, Metric]:
 
 
 def card_in_force(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document of the protocol card that is in force, if it is of the same name, version and digest; else the one given.
+    """The document of the protocol card in force, if it is of the same name, version and digest; else the one given.
 
-    Titles, gates and metrics are no part of a version: what was measured before one was mended is judged by the mended.
+    Titles and gates are no part of a version: what was measured before one was mended is judged by the mended.
 
     Args:
         document: a card as parsed, with its digest, as a result carries it.

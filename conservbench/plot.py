@@ -1,4 +1,4 @@
-"""What a measurement shows in a picture: curves with their axes, as plain numbers that any library can draw. No torch."""
+"""What a measurement shows in a picture: curves and axes, as plain numbers that any library can draw. No torch."""
 
 from __future__ import annotations
 
