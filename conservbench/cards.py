@@ -168,6 +168,7 @@ class Metric:
         twin: whether it compares with the result of the model's ``twin``.
         parent: whether it compares with the result of the model's ``parent``.
         control: whether it compares with the result of the ``control`` of the model's tuning.
+        timed: whether it rests on times, so that two values can be compared only where one running machine took both.
 
     Raises:
         ValueError: it compares with more than one of them, or a tolerance is negative or not finite.
@@ -187,6 +188,7 @@ class Metric:
     twin: bool = False
     parent: bool = False
     control: bool = False
+    timed: bool = False
 
     def __post_init__(self) -> None:
         if self.twin + self.parent + self.control > 1:

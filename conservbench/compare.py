@@ -1,0 +1,451 @@
+"""Has a model become worse? Scores measured now against those of a baseline, with the intervals of both. No torch.
+
+Every metric whose card says what is ``better`` is compared where both sides have a value. The change for the worse,
+less the tolerance of the card, is divided by its standard error, which comes from both intervals, and referred to
+Student's t with the degrees of freedom of Welch (Biometrika 34, 28, 1947). The p-values of all metrics of a check are
+taken together by the procedure of Holm (Scand. J. Statist. 6, 65, 1979): a check of a model that has not changed calls
+any of them a regression with a probability of no more than :data:`FAMILY_RATE`, however many there are.
+
+A cell that ended worse than before, such as by an explosion, is a regression without a test. Numbers without a width
+are exact, and are compared by their tolerance alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, get_args
+
+from scipy.special import stdtr, stdtrit
+
+from conservbench.cards import Metric
+from conservbench.outcome import Outcome
+from conservbench.scored import Score, ScoredCell
+from conservbench.statistics import LEVEL
+
+State = Literal["pass", "regression", "improved", "not comparable", "missing", "new"]
+"""What became of a metric, or of a cell. ``missing`` is in the baseline alone, ``new`` is not in it."""
+
+Verdict = Literal["pass", "regression", "improved", "nothing comparable"]
+
+STATES: Final[tuple[State, ...]] = get_args(State)
+
+FAMILY_RATE: Final = 0.01
+"""Probability that a check of an unchanged model calls any metric a regression; likewise for ``improved``."""
+
+OUTCOME: Final = "outcome"
+"""In place of a metric, in the row of how a cell ended."""
+
+_SEVERITY: Final = {
+    Outcome.COMPLETED: 0,
+    # what did not converge has its own metrics, with intervals
+    Outcome.NOT_CONVERGED: 0,
+    Outcome.EXPLODED: 1,
+    Outcome.UNSUPPORTED: 2,
+    Outcome.OUT_OF_MEMORY: 2,
+    Outcome.FAILED: 2,
+}
+
+
+_MEASURED: Final = (Outcome.COMPLETED, Outcome.NOT_CONVERGED, Outcome.EXPLODED)
+
+
+class CompareError(ValueError):
+    """Two sets of scores cannot be compared: they were measured by different protocols, or in different tiers."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric of one cell, now and before.
+
+    Attributes:
+        model: name of the model measured now; of the baseline's where it is missing now.
+        protocol: name of the protocol.
+        system: name of the system.
+        metric: key in the protocol card; :data:`OUTCOME` for how the cell ended.
+        label: heading of the metric.
+        unit: of the values.
+        state: what became of it.
+        base: the score of the baseline; None where there is none.
+        head: the score now; None where there is none.
+        change: by how much it is worse, in ``unit``; negative where it is better, None where it is not compared.
+        low: lower end of the 95 % interval of the change.
+        high: upper end of it.
+        tolerance: the change for the worse that nobody minds.
+        detectable: the least change for the worse that this check would have called a regression.
+        p_value: of the test that the change is above the tolerance, adjusted for all metrics of the check; that of the
+            change being an improvement where the state is ``improved``.
+        reason: why it is what it is, where there is something to say.
+    """
+
+    model: str
+    protocol: str
+    system: str
+    metric: str
+    label: str
+    unit: str
+    state: State
+    base: Score | None = None
+    head: Score | None = None
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    tolerance: float | None = None
+    detectable: float | None = None
+    p_value: float | None = None
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """The row in words."""
+        return f"{self.model} / {self.protocol} / {self.system} / {self.metric}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every metric of a check, in the order of the cells.
+
+    Attributes:
+        rows: the metrics, and the outcome of each cell.
+    """
+
+    rows: tuple[Row, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the whole check: a single regression makes it one."""
+        if self.of("regression"):
+            return "regression"
+        if self.of("improved"):
+            return "improved"
+        return "pass" if self.compared else "nothing comparable"
+
+    @property
+    def compared(self) -> tuple[Row, ...]:
+        """The metrics that have a value on both sides and were compared."""
+        return tuple(row for row in self.rows if row.change is not None)
+
+    def of(self, *states: State) -> tuple[Row, ...]:
+        """The rows in one of these states."""
+        return tuple(row for row in self.rows if row.state in states)
+
+
+def compare(base: Iterable[ScoredCell], head: Iterable[ScoredCell]) -> Comparison:
+    """Compare cells measured now with those of a baseline; cells of a model of the same name belong together.
+
+    Args:
+        base: the baseline, such as :func:`conservbench.leaderboard.entry.read_entries` gives it; models that are not
+            among those of ``head`` are left out.
+        head: what was measured now.
+
+    Raises:
+        CompareError: a cell was measured by another version or card of its protocol, or in another tier, than in the
+            baseline, or is there twice.
+    """
+    before, now = _by_place(base, "the baseline"), _by_place(head, "what was measured now")
+    models = {place[0] for place in now}
+    rows: list[Row | _Test] = []
+    for place, cell in now.items():
+        if place in before:
+            _refuse_unlike(before[place], cell, place)
+            rows += _cell_rows(before[place], cell)
+        else:
+            rows.append(_outcome_row(cell, "new", head=_ending(cell), reason="not in the baseline"))
+    for place, cell in before.items():
+        if place not in now and place[0] in models:
+            rows.append(_outcome_row(cell, "missing", base=_ending(cell), reason="not measured now"))
+    return Comparison(_decided(rows))
+
+
+def known_as(cells: Iterable[ScoredCell], name: str) -> tuple[ScoredCell, ...]:
+    """The cells of one model under another name, to compare it with the baseline of that.
+
+    Args:
+        cells: of one model.
+        name: that of the model in the baseline.
+
+    Raises:
+        CompareError: the cells are of several models.
+    """
+    cells = tuple(cells)
+    names = {cell.model["name"] for cell in cells}
+    if len(names) > 1:
+        raise CompareError(
+            f"only one model can be taken for {name!r}; there are {len(names)}: {', '.join(sorted(names))}"
+        )
+    return tuple(
+        replace(
+            cell,
+            model={**cell.model, "name": name},
+            scores=tuple(replace(score, model=name) for score in cell.scores),
+        )
+        for cell in cells
+    )
+
+
+Place = tuple[str, str, str]
+"""Model, protocol and system: at most one cell of each."""
+
+
+@dataclass(frozen=True)
+class _Test:
+    """A metric that waits for the p-values of all others.
+
+    Attributes:
+        row: all that is known of it alone.
+        worse: p-value of it being worse by more than the tolerance.
+        better: likewise, better.
+        error: standard error of the change for the worse less the tolerance.
+        freedom: its degrees of freedom.
+    """
+
+    row: Row
+    worse: float
+    better: float
+    error: float
+    freedom: float
+
+
+def _by_place(cells: Iterable[ScoredCell], what: str) -> dict[Place, ScoredCell]:
+    places: dict[Place, ScoredCell] = {}
+    for cell in cells:
+        place = cell.model["name"], cell.protocol["name"], cell.system
+        if place in places:
+            raise CompareError(f"{what} has the cell {' / '.join(place)} twice")
+        places[place] = cell
+    return places
+
+
+def _refuse_unlike(base: ScoredCell, head: ScoredCell, place: Place) -> None:
+    """Numbers of two versions, cards or tiers are answers to different questions."""
+    where = " / ".join(place)
+    versions = [cell.protocol["version"] for cell in (head, base)]
+    if versions[0] != versions[1]:
+        raise CompareError(
+            f"{where}: measured by version {versions[0]} of the protocol, the baseline by version {versions[1]}:"
+            " make a new baseline"
+        )
+    if head.protocol.get("digest", "") != base.protocol.get("digest", ""):
+        raise CompareError(
+            f"{where}: measured by another card of version {versions[0]} of the protocol than the baseline: the digests"
+            " differ"
+        )
+    if head.tier != base.tier:
+        raise CompareError(f"{where}: measured in tier {head.tier}, the baseline in tier {base.tier}")
+
+
+def _cell_rows(base: ScoredCell, head: ScoredCell) -> list[Row | _Test]:
+    """How a cell ended, then its metrics in the order of the card."""
+    rows: list[Row | _Test] = [_ended(base, head)]
+    before = {score.metric: score for score in base.scores}
+    now = {score.metric: score for score in head.scores}
+    alike = _one_machine(base.provenance, head.provenance)
+    for key, metric in head.metrics.items():
+        if metric.better is not None and (key in before or key in now):
+            rows.append(_compared(metric, before.get(key), now.get(key), head, one_machine=alike))
+    return rows
+
+
+def _ended(base: ScoredCell, head: ScoredCell) -> Row:
+    before, now = _SEVERITY[base.outcome], _SEVERITY[head.outcome]
+    state: State = "regression" if now > before else "improved" if now < before else "pass"
+    reason = ""
+    if state != "pass":
+        reason = f"{_words(base.outcome)} before, {_words(head.outcome)} now"
+        reason += f": {head.reason}" if head.reason else ""
+    elif head.outcome not in _MEASURED:
+        state, reason = "not comparable", f"{_words(head.outcome)} before and now"
+    return _outcome_row(head, state, base=_ending(base), head=_ending(head), reason=reason)
+
+
+def _outcome_row(
+    cell: ScoredCell, state: State, *, base: Score | None = None, head: Score | None = None, reason: str
+) -> Row:
+    return Row(
+        model=cell.model["name"],
+        protocol=cell.protocol["name"],
+        system=cell.system,
+        metric=OUTCOME,
+        label="outcome",
+        unit="",
+        state=state,
+        base=base,
+        head=head,
+        reason=reason,
+    )
+
+
+def _ending(cell: ScoredCell) -> Score:
+    """How a cell ended, as a score without a value."""
+    place = cell.model["name"], cell.protocol["name"], cell.system
+    return Score(*place, OUTCOME, None, None, None, "", 0, cell.outcome, None, cell.reason)
+
+
+def _compared(
+    metric: Metric, base: Score | None, head: Score | None, cell: ScoredCell, *, one_machine: bool
+) -> Row | _Test:
+    """One metric: a test where both sides have a width, else what is known without one."""
+
+    def row(state: State, reason: str) -> Row:
+        return Row(
+            model=cell.model["name"],
+            protocol=cell.protocol["name"],
+            system=cell.system,
+            metric=metric.key,
+            label=metric.label,
+            unit=metric.unit,
+            state=state,
+            base=base,
+            head=head,
+            reason=reason,
+        )
+
+    if base is None or base.value is None:
+        if head is None or head.value is None:
+            return row("not comparable", _why_none(head or base))
+        return row("new", "no value in the baseline")
+    if head is None or head.value is None:
+        return row(*_lost(metric, base, head))
+    if metric.timed and not one_machine:
+        return row("not comparable", "times are compared within one running machine only")
+    return _tested(metric, row("pass", _caution(head)), base, head)
+
+
+def _lost(metric: Metric, base: Score, head: Score | None) -> tuple[State, str]:
+    """The state of a metric that had a value before and has none now."""
+    if head is None:
+        return "missing", "no such score now"
+    said = f"no value now: {_why_none(head)}"
+    if metric.twin or metric.parent or metric.control:
+        # its other row may just not have been measured, and tells of itself otherwise
+        return "missing", said
+    return ("regression" if _SEVERITY[head.outcome] > _SEVERITY[base.outcome] else "not comparable"), said
+
+
+def _tested(metric: Metric, row: Row, base: Score, head: Score) -> Row | _Test:
+    errors = []
+    for which, score in (("the baseline", base), ("the value now", head)):
+        error = _standard_error(score)
+        if isinstance(error, str):
+            return replace(row, state="not comparable", reason=f"{which} {error}")
+        errors.append(error)
+    old, new = (_badness(metric, score.value or 0.0) for score in (base, head))
+    change = new - old
+    share = metric.relative_tolerance * abs(old)
+    tolerance = max(metric.tolerance, share)
+    row = replace(row, change=change, tolerance=tolerance)
+    spread = math.hypot(*errors)
+    if spread == 0.0:
+        state: State = "regression" if change > tolerance else "improved" if change < -tolerance else "pass"
+        return replace(row, state=state, low=change, high=change, detectable=tolerance)
+    freedom = _freedom(errors, (base.n, head.n))
+    half = float(stdtrit(freedom, 0.5 + 0.5 * LEVEL)) * spread
+    # where the tolerance is a share of the old value, its error is in both
+    lean = math.copysign(metric.relative_tolerance, old) if share > metric.tolerance else 0.0
+    up, down = (math.hypot(errors[0] * (1.0 + sign * lean), errors[1]) for sign in (1.0, -1.0))
+    return _Test(
+        row=replace(row, low=change - half, high=change + half),
+        worse=_p_value(change - tolerance, up, freedom),
+        better=_p_value(-change - tolerance, down, freedom),
+        error=up,
+        freedom=freedom,
+    )
+
+
+def _badness(metric: Metric, value: float) -> float:
+    """The value turned so that lower is better."""
+    return {"lower": value, "higher": -value, "zero": abs(value)}[str(metric.better)]
+
+
+def _standard_error(score: Score) -> float | str:
+    """Standard error of a value from its interval, or why there is none.
+
+    The longer side counts: an interval that ends where a quantity must, at zero or at 100 %, is short on that side
+    for no lack of scatter.
+    """
+    value, low, high = (float(each) for each in (score.value, score.low, score.high) if each is not None)
+    width = max(value - low, high - value)
+    if width == 0.0:
+        return 0.0
+    if not math.isfinite(width):
+        return "has no interval: nothing bounds it"
+    if score.n < 2:
+        return "rests on one sample"
+    return width / float(stdtrit(score.n - 1, 0.5 + 0.5 * LEVEL))
+
+
+def _freedom(errors: Sequence[float], counts: Sequence[int]) -> float:
+    """Degrees of freedom of the difference of two means (Welch and Satterthwaite)."""
+    squares = [error**2 for error in errors]
+    return sum(squares) ** 2 / sum(
+        square**2 / (n - 1) for square, n in zip(squares, counts, strict=True) if square > 0.0
+    )
+
+
+def _p_value(excess: float, error: float, freedom: float) -> float:
+    """Probability of an excess so large by chance."""
+    return float(stdtr(freedom, -excess / error))
+
+
+def _decided(rows: Sequence[Row | _Test]) -> tuple[Row, ...]:
+    """The rows, with the tests decided together."""
+    tests = [each for each in rows if isinstance(each, _Test)]
+    worse = iter(holm([test.worse for test in tests]))
+    better = iter(holm([test.better for test in tests]))
+    decided = []
+    for each in rows:
+        if isinstance(each, Row):
+            decided.append(each)
+            continue
+        p_worse, p_better = next(worse), next(better)
+        state: State = "regression" if p_worse <= FAMILY_RATE else "improved" if p_better <= FAMILY_RATE else "pass"
+        # Holm's first step: what one regression among unchanged metrics must exceed
+        least = -float(stdtrit(each.freedom, FAMILY_RATE / len(tests))) * each.error
+        decided.append(
+            replace(
+                each.row,
+                state=state,
+                p_value=p_better if state == "improved" else p_worse,
+                detectable=(each.row.tolerance or 0.0) + least,
+            )
+        )
+    return tuple(decided)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values: a family whose smallest ones are taken below a rate has an error no more often than that.
+
+    Args:
+        p_values: of the tests of a family, whatever their dependence.
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _one_machine(base: Mapping[str, Any], head: Mapping[str, Any]) -> bool:
+    """Whether two cells were measured on one machine between two starts of it."""
+    return base.get("boot") is not None and base.get("boot") == head.get("boot")
+
+
+def _why_none(score: Score | None) -> str:
+    if score is None:
+        return "no such score"
+    return score.reason or _words(score.outcome)
+
+
+def _caution(head: Score) -> str:
+    """What a reader must know of a value that is compared."""
+    return (
+        ""
+        if head.outcome is Outcome.COMPLETED
+        else f"{_words(head.outcome)}{f': {head.reason}' if head.reason else ''}"
+    )
+
+
+def _words(outcome: Outcome) -> str:
+    return str(outcome).replace("_", " ")
