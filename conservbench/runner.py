@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import multiprocessing.util
 import os
 import signal
 import threading
@@ -26,6 +25,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
 
 from conservbench import plugins, process
 from conservbench.cards import (
@@ -461,6 +462,8 @@ def _start_worker(messages: SimpleQueue[tuple[Any, ...]], leash_end: Connection)
     # Ctrl-C reaches the whole process group: the parent alone answers it, and pulls the leash
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(leash_end,), daemon=True).start()
+    # by default tqdm, by way of mace, shares a lock between processes, which this one's sudden end would leave behind
+    tqdm.set_lock(threading.RLock())
     process.configure()
 
 
@@ -469,11 +472,7 @@ def _end_with_parent(leash_end: Connection) -> None:
     try:
         leash_end.recv()
     except EOFError:
-        try:
-            # what a third party's locks (tqdm's, by way of mace) leave behind would be warned of on standard error
-            multiprocessing.util._run_finalizers(0)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
-        finally:
-            os._exit(1)
+        os._exit(1)
 
 
 def _work(index: int, cell: Cell, out: Path, device: str) -> None:

@@ -1,16 +1,16 @@
 """Models that end in every way a model can."""
 
-import multiprocessing
 import os
 import time
 
 import torch
+from tqdm import tqdm
 
 from conservbench.cards import exact_keys
 from conservbench.models.base import InvalidPredictionError, UnsupportedError
 
-LOCK = multiprocessing.get_context("spawn").RLock()
-"""As tqdm makes one, which mace imports: a worker that is stopped has to clean it up."""
+LOCK = tqdm.get_lock()
+"""As a progress bar of a model asks for it: by default one between processes, which a worker that is stopped leaves."""
 
 
 class Acting:
