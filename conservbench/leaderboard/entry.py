@@ -17,29 +17,72 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, NoReturn, get_args
 from urllib.parse import quote
 
-from conservbench.cards import CardError, Metric, build, find_protocol, metrics_of
+from conservbench.cards import CardError, Metric, Tier, Tuning, build, check_name, find_protocol, metrics_of
 from conservbench.outcome import Outcome
 from conservbench.plot import Plot
 from conservbench.result import write_bytes
+from conservbench.scheme import Kind, Scheme
 from conservbench.scored import Score, ScoredCell, gate_of
 from conservbench.statistics import Interval
 
 SCHEMA: Final = 2
 """Version of the layout."""
 
+DEEPEST: Final = 20
+"""Tables and arrays inside each other that a file may have; an entry has seven, options of loaders a few more."""
+
 _TOP: Final = ("schema", "protocols", "models", "cells")
 _CELL: Final = ("model", "protocol", "system", "tier", "outcome", "reason", "provenance", "scores", "plots")
 _SCORE: Final = ("metric", "value", "low", "high", "unit", "n", "outcome", "reason")
 
 
+_COMMIT: Final = re.compile(r"[0-9a-f]{7,64}")
+_LARGEST: Final = 2**63
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+
+
 class EntryError(ValueError):
     """A file is no entry, or not one that can be read with the protocol cards at hand."""
+
+
+@dataclass(frozen=True)
+class Passport:
+    """The model card as an entry holds it: the keys of :class:`conservbench.cards.ModelCard` as TOML spells them."""
+
+    name: str
+    version: int
+    title: str
+    scheme: Kind
+    digest: str
+    loader: str = ""
+    stride: int = 1
+    fast: str | None = None
+    fast_card: Mapping[str, Any] = field(default_factory=dict)
+    systems: tuple[str, ...] = ()
+    role: Literal["model", "control"] = "model"
+    checkpoint: str | None = None
+    sha256: str | None = None
+    dtype: Literal["float32", "float64"] = "float64"
+    twin: str | None = None
+    parent: str | None = None
+    tuning: Tuning | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    authors: tuple[str, ...] = ()
+    license: str = ""
+    doi: str = ""
+    bibtex: str = ""
+    training_data: str = ""
+    notes: str = ""
+
+    def __post_init__(self) -> None:
+        Scheme(self.scheme, self.stride)
 
 
 def document_of(cells: Sequence[ScoredCell]) -> dict[str, Any]:
@@ -103,13 +146,75 @@ def read_entries(path: Path, known: Iterable[Mapping[str, Any]] = ()) -> tuple[S
     cells: list[ScoredCell] = []
     for each in paths:
         try:
-            document = json.loads(each.read_text(encoding="utf-8"))
+            text = each.read_text(encoding="utf-8")
         except FileNotFoundError as error:
             raise EntryError(f"no entry {each}") from error
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise EntryError(f"{each}: not a JSON file ({error})") from error
-        cells += cells_of(document, str(each), known)
+        cells += cells_of(parse(text, str(each)), str(each), known)
     return tuple(cells)
+
+
+def parse(text: str, where: str) -> Any:
+    """Parse JSON strictly: no number that is not finite, no key twice, nothing that could not be written again.
+
+    Args:
+        text: the JSON.
+        where: start of error messages.
+
+    Raises:
+        EntryError: it is not JSON, or not of this kind.
+    """
+    try:
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refused)
+    except (ValueError, RecursionError) as error:
+        raise EntryError(f"{where}: not a JSON file ({error})") from error
+    check_plain(document, where)
+    return document
+
+
+def check_plain(document: Any, where: str) -> None:
+    """Check that parsed JSON or TOML is of plain types, finite, not deep, and of text that can be written.
+
+    Raises:
+        EntryError: it is not.
+    """
+    level = [document]
+    for _ in range(DEEPEST):
+        following: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                following += [*value, *value.values()]
+            elif isinstance(value, list):
+                following += value
+            elif isinstance(value, str):
+                if _SURROGATES.search(value):
+                    raise EntryError(f"{where}: half a character in {value!a:.80}")
+            elif isinstance(value, int | float) and not abs(value) < _LARGEST and not _is_finite_float(value):
+                raise EntryError(f"{where}: a number is not finite, or too large")
+            elif not isinstance(value, int | float | None):
+                raise EntryError(f"{where}: {value!r:.80} is neither text nor a number")
+        if not following:
+            return
+        level = following
+    raise EntryError(f"{where}: more than {DEEPEST} tables and arrays inside each other")
+
+
+def _is_finite_float(value: float) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        seen: set[str] = set()
+        double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"key {double!r:.80} is there twice")
+    return table
+
+
+def _refused(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")
 
 
 def cells_of(document: Any, where: str, known: Iterable[Mapping[str, Any]] = ()) -> list[ScoredCell]:
@@ -123,21 +228,24 @@ def cells_of(document: Any, where: str, known: Iterable[Mapping[str, Any]] = ())
     Raises:
         EntryError: it is not as it must be; the message names the place.
     """
+    # the layout of another version has other keys: its number is looked at first
+    if isinstance(document, dict) and document.get("schema", SCHEMA) != SCHEMA:
+        raise EntryError(f"{where}: schema is {document['schema']!r:.80}; expected {SCHEMA}")
     table = _table(document, where, _TOP)
-    if table["schema"] != SCHEMA:
-        raise EntryError(f"{where}: schema is {table['schema']!r}; expected {SCHEMA}")
     protocols = _typed(table["protocols"], dict, f"{where}: protocols")
     cards = {name: _protocol(name, protocols[name], known, where) for name in protocols}
+    metrics = {name: metrics_of(card, f"{where}: protocols: {name}") for name, card in cards.items()}
     models = _typed(table["models"], dict, f"{where}: models")
     for name, card in models.items():
-        _typed(card, dict, f"{where}: models: {name}")
-        for key in ("name", "version", "title", "scheme", "digest"):
-            if key not in card:
-                raise EntryError(f"{where}: models: {name}: missing key {key!r}")
-        if card["name"] != name:
-            raise EntryError(f"{where}: models: {name}: is named {card['name']!r}")
-    cells = _typed(table["cells"], list, f"{where}: cells")
-    return [_cell(each, cards, models, f"{where}: cells[{place}]") for place, each in enumerate(cells)]
+        _check_passport(name, card, f"{where}: models: {name}")
+    found: dict[tuple[str, str, str, str], ScoredCell] = {}
+    for place, each in enumerate(_typed(table["cells"], list, f"{where}: cells")):
+        cell = _cell(each, cards, metrics, models, f"{where}: cells[{place}]")
+        key = (cell.protocol["name"], cell.system, cell.tier, cell.model["name"])
+        if key in found:
+            raise EntryError(f"{where}: cells[{place}]: {' / '.join(key)} is there twice")
+        found[key] = cell
+    return list(found.values())
 
 
 def spelled_out(document: Mapping[str, Any]) -> str:
@@ -183,17 +291,27 @@ def _plot_document(plot: Plot) -> dict[str, Any]:
 
 def _protocol(name: str, given: Any, known: Iterable[Mapping[str, Any]], where: str) -> dict[str, Any]:
     """The document of the protocol card that an entry names."""
-    wanted = _table(given, f"{where}: protocols: {name}", ("version", "digest"))
-    candidates = [dict(each) for each in known if each.get("name") == name]
+    place = f"{where}: protocols: {name:.80}"
+    wanted = _table(given, place, ("version", "digest"))
+    _typed(wanted["version"], int, f"{place}: version")
+    _typed(wanted["digest"], str, f"{place}: digest")
     try:
-        candidates.append(json.loads(find_protocol(name).to_json()))
+        check_name(name, f"{where}: protocols: name")
     except CardError as error:
-        if not candidates:
-            raise EntryError(f"{where}: protocols: {error}") from error
-    for card in candidates:
-        if (card["version"], card.get("digest", "")) == (wanted["version"], wanted["digest"]):
-            return card
-    found = candidates[0]
+        raise EntryError(f"{error!s:.200}") from error
+    if name.endswith(".toml"):
+        # a path would be looked up as one
+        raise EntryError(f"{place}: expected the name of a protocol, not a file")
+    candidates = [dict(each) for each in known if each.get("name") == name]
+    if not any(_is_meant(card, wanted) for card in candidates):
+        try:
+            candidates.append(json.loads(find_protocol(name).to_json()))
+        except CardError as error:
+            if not candidates:
+                raise EntryError(f"{where}: protocols: {error}") from error
+    found = next((card for card in candidates if _is_meant(card, wanted)), candidates[0])
+    if _is_meant(found, wanted):
+        return found
     if found["version"] != wanted["version"]:
         what = (
             f"measured by version {wanted['version']} of protocol {name}; the card here is version {found['version']}"
@@ -203,13 +321,33 @@ def _protocol(name: str, given: Any, known: Iterable[Mapping[str, Any]], where: 
     raise EntryError(f"{where}: {what}: measure it again")
 
 
-def _cell(given: Any, cards: Mapping[str, Any], models: Mapping[str, Any], where: str) -> ScoredCell:
+def _is_meant(card: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return (card["version"], card.get("digest", "")) == (wanted["version"], wanted["digest"])
+
+
+def _check_passport(name: str, given: Any, where: str) -> None:
+    try:
+        passport = build(Passport, _typed(given, dict, where), where)
+    except CardError as error:
+        raise EntryError(str(error)) from error
+    if passport.name != name:
+        raise EntryError(f"{where}: is named {passport.name!r:.80}")
+
+
+def _cell(
+    given: Any,
+    cards: Mapping[str, Any],
+    declared: Mapping[str, Mapping[str, Metric]],
+    models: Mapping[str, Any],
+    where: str,
+) -> ScoredCell:
     table = _table(given, where, _CELL)
     for key, among in (("protocol", cards), ("model", models)):
-        if table[key] not in among:
-            raise EntryError(f"{where}: {key} {table[key]!r} is not among the {key}s of the entry")
-    card = cards[table["protocol"]]
-    metrics = metrics_of(card, where)
+        if _typed(table[key], str, f"{where}: {key}") not in among:
+            raise EntryError(f"{where}: {key} {table[key]!r:.80} is not among the {key}s of the entry")
+    card, metrics = cards[table["protocol"]], declared[table["protocol"]]
+    if table["tier"] not in (tiers := get_args(Tier)):
+        raise EntryError(f"{where}: tier is {table['tier']!r:.80}; expected one of {', '.join(tiers)}")
     names = {
         "model": table["model"],
         "protocol": table["protocol"],
@@ -217,37 +355,67 @@ def _cell(given: Any, cards: Mapping[str, Any], models: Mapping[str, Any], where
     }
     rows = _typed(table["scores"], list, f"{where}: scores")
     plots = _typed(table["plots"], list, f"{where}: plots")
+    provenance = _typed(table["provenance"], dict, f"{where}: provenance")
+    _check_provenance(provenance, f"{where}: provenance")
+    scores = [_score(row, metrics, names, f"{where}: scores[{place}]") for place, row in enumerate(rows)]
+    if double := _double(score.metric for score in scores):
+        raise EntryError(f"{where}: scores: {double} is there twice")
+    pictures = [_plot(plot, f"{where}: plots[{place}]") for place, plot in enumerate(plots)]
+    if double := _double(plot.key for plot in pictures):
+        raise EntryError(f"{where}: plots: {double} is there twice")
     return ScoredCell(
         model=models[table["model"]],
         protocol=card,
         system=names["system"],
-        tier=_typed(table["tier"], str, f"{where}: tier"),
+        tier=table["tier"],
         outcome=_outcome(table["outcome"], where),
         reason=_typed(table["reason"], str, f"{where}: reason"),
-        provenance=_typed(table["provenance"], dict, f"{where}: provenance"),
+        provenance=provenance,
         metrics=metrics,
-        scores=tuple(_score(row, metrics, names, f"{where}: scores[{place}]") for place, row in enumerate(rows)),
-        plots=tuple(_plot(plot, f"{where}: plots[{place}]") for place, plot in enumerate(plots)),
+        scores=tuple(scores),
+        plots=tuple(pictures),
     )
+
+
+def _check_provenance(given: Mapping[str, Any], where: str) -> None:
+    """What readers take from it is as :func:`conservbench.provenance.provenance` writes it, or absent."""
+    for key in ("packages", "seeds", "digests"):
+        _typed(given.get(key, {}), dict, f"{where}: {key}")
+    git = given.get("git")
+    if git is not None:
+        commit = _typed(git, dict, f"{where}: git").get("commit")
+        if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+            raise EntryError(f"{where}: git: commit is {commit!r:.80}; expected hexadecimal digits")
+
+
+def _double(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def _score(given: Any, metrics: Mapping[str, Metric], names: Mapping[str, str], where: str) -> Score:
     row = _table(given, where, _SCORE)
     key, outcome = _typed(row["metric"], str, f"{where}: metric"), _outcome(row["outcome"], where)
-    interval = None
+    interval, n = None, _typed(row["n"], int, f"{where}: n")
     if row["value"] is not None:
         value = _number(row["value"], f"{where}: value")
         low = -math.inf if row["low"] is None else _number(row["low"], f"{where}: low")
         high = math.inf if row["high"] is None else _number(row["high"], f"{where}: high")
         if not low <= value <= high:
             raise EntryError(f"{where}: {key}: the interval [{low}, {high}] does not hold the value {value}")
-        interval = Interval(value, low, high, _typed(row["n"], int, f"{where}: n"))
-    elif row["low"] is not None or row["high"] is not None:
-        raise EntryError(f"{where}: {key}: an interval without a value")
+        if n < 1:
+            raise EntryError(f"{where}: {key}: a value of {n} samples; expected 1 or more")
+        interval = Interval(value, low, high, n)
+    elif row["low"] is not None or row["high"] is not None or n != 0:
+        raise EntryError(f"{where}: {key}: an interval or samples without a value")
     unit = _typed(row["unit"], str, f"{where}: unit")
     metric = metrics.get(key)
     if metric is not None and metric.unit != unit:
-        raise EntryError(f"{where}: {key} is in {unit!r}; its card says {metric.unit!r}")
+        raise EntryError(f"{where}: {key} is in {unit!r:.80}; its card says {metric.unit!r}")
     return Score(
         **names,
         metric=key,
@@ -273,7 +441,7 @@ def _outcome(given: Any, where: str) -> Outcome:
     try:
         return Outcome(given)
     except ValueError as error:
-        raise EntryError(f"{where}: outcome is {given!r}; expected one of {', '.join(Outcome)}") from error
+        raise EntryError(f"{where}: outcome is {given!r:.80}; expected one of {', '.join(Outcome)}") from error
 
 
 def _table(given: Any, where: str, keys: Sequence[str]) -> dict[str, Any]:
@@ -284,7 +452,7 @@ def _table(given: Any, where: str, keys: Sequence[str]) -> dict[str, Any]:
             raise EntryError(f"{where}: missing key {key!r}")
     for key in table:
         if key not in keys:
-            raise EntryError(f"{where}: unknown key {key!r}")
+            raise EntryError(f"{where}: unknown key {key!r:.80}")
     return table
 
 
