@@ -1,0 +1,167 @@
+"""Speed against fidelity: which models no other one beats in both, as far as the intervals say.
+
+Times are compared within one running machine alone: cells of the protocol ``speed`` that share the ``boot`` of their
+provenance. A model is surely dominated if another is better in both with its whole intervals; it is on the front if no
+other is better in both values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from conservbench.statistics import Interval
+
+if TYPE_CHECKING:
+    from conservbench.cards import Metric
+    from conservbench.scored import Score, ScoredCell
+
+PROTOCOL: Final = "speed"
+"""The protocol that measures times."""
+
+SPEED: Final = "ns_per_day"
+"""Its metric on the one axis: higher is better."""
+
+Standing = Literal["front", "dominated", "surely dominated"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model.
+
+    Attributes:
+        model: its name.
+        control: whether its answer was known beforehand: shown, but it dominates nobody and is not judged.
+        speed: its value and interval.
+        other: those of the other metric, as its size where near zero is better.
+        standing: ``front`` if no model is better in both values, ``surely dominated`` if one is with its whole
+            intervals; None for a control.
+    """
+
+    model: str
+    control: bool
+    speed: Interval
+    other: Interval
+    standing: Standing | None
+
+
+@dataclass(frozen=True)
+class Front:
+    """Speed on one machine against one metric on one system.
+
+    Attributes:
+        machine: processor and threads.
+        speed: the metric of speed.
+        speed_system: what it was measured on.
+        metric: the other one.
+        protocol: of the other metric.
+        title: of that protocol.
+        tier: of its cells.
+        system: name of the system that the other metric was measured on.
+        points: fastest first.
+    """
+
+    machine: str
+    speed: Metric
+    speed_system: str
+    metric: Metric
+    protocol: str
+    title: str
+    tier: str
+    system: str
+    points: tuple[Point, ...]
+
+
+def fronts(cells: Iterable[ScoredCell]) -> tuple[Front, ...]:
+    """A front for each machine, and each headline metric with a gate that says which values are better.
+
+    Args:
+        cells: of any models, protocols and tiers; what is not comparable does not share a front.
+
+    Returns:
+        Fronts of two models or more, controls not counted.
+    """
+    every = list(cells)
+    timed = _groups(cell for cell in every if cell.protocol["name"] == PROTOCOL and cell.provenance.get("boot"))
+    others = _groups(cell for cell in every if cell.protocol["name"] != PROTOCOL)
+    found = []
+    for fast in timed:
+        for group in others:
+            for metric in group[0].headlines:
+                limited = metric.below is not None or metric.above is not None
+                if limited and metric.better and SPEED in fast[0].metrics:
+                    found.append(_front(fast, group, metric))
+    return tuple(each for each in found if sum(not point.control for point in each.points) > 1)
+
+
+def _groups(cells: Iterable[ScoredCell]) -> list[list[ScoredCell]]:
+    """Cells that can be compared: of one protocol, version, card, tier and system, times of one running machine."""
+    groups: dict[tuple[object, ...], list[ScoredCell]] = {}
+    for cell in cells:
+        card = cell.protocol
+        machine = tuple(cell.provenance.get(key) for key in ("boot", "threads", "device"))
+        key = card["name"], card["version"], card.get("digest"), cell.tier, cell.system
+        groups.setdefault((*key, machine if card["name"] == PROTOCOL else None), []).append(cell)
+    return list(groups.values())
+
+
+def _front(fast: Sequence[ScoredCell], group: Sequence[ScoredCell], metric: Metric) -> Front:
+    speeds = {cell.model["name"]: _interval(cell, SPEED) for cell in fast}
+    pairs = []
+    for cell in group:
+        speed, other = speeds.get(cell.model["name"]), _interval(cell, metric.key)
+        if speed is not None and other is not None:
+            pairs.append((cell, speed, _sized(other) if metric.better == "zero" else other))
+    rivals = [(speed, other) for cell, speed, other in pairs if not cell.is_control]
+    sign = -1.0 if metric.better == "higher" else 1.0
+    points = [
+        Point(
+            model=str(cell.model["name"]),
+            control=cell.is_control,
+            speed=speed,
+            other=other,
+            standing=None if cell.is_control else _standing(speed, other, rivals, sign),
+        )
+        for cell, speed, other in pairs
+    ]
+    provenance, card = fast[0].provenance, group[0].protocol
+    threads = provenance.get("threads")
+    return Front(
+        machine=f"{provenance.get('processor') or provenance.get('device')}, threads: {threads}",
+        speed=fast[0].metrics[SPEED],
+        speed_system=fast[0].system,
+        metric=metric,
+        protocol=str(card["name"]),
+        title=str(card.get("title") or card["name"]),
+        tier=group[0].tier,
+        system=group[0].system,
+        points=tuple(sorted(points, key=lambda point: (-point.speed.value, point.model))),
+    )
+
+
+def _standing(speed: Interval, other: Interval, rivals: Sequence[tuple[Interval, Interval]], sign: float) -> Standing:
+    """Where a model stands among its rivals; it is no rival of its own, as none is better than itself."""
+    surely = any(faster.low > speed.high and _surely_better(better, other, sign) for faster, better in rivals)
+    if surely:
+        return "surely dominated"
+    beaten = any(faster.value > speed.value and sign * better.value < sign * other.value for faster, better in rivals)
+    return "dominated" if beaten else "front"
+
+
+def _surely_better(one: Interval, other: Interval, sign: float) -> bool:
+    return one.high < other.low if sign > 0 else one.low > other.high
+
+
+def _sized(interval: Interval) -> Interval:
+    """The interval of the size of a value."""
+    ends = sorted((abs(interval.low), abs(interval.high)))
+    low = 0.0 if interval.low <= 0.0 <= interval.high else ends[0]
+    return Interval(abs(interval.value), low, ends[1], interval.n)
+
+
+def _interval(cell: ScoredCell, key: str) -> Interval | None:
+    score: Score | None = next((score for score in cell.scores if score.metric == key), None)
+    if score is None or score.value is None or score.low is None or score.high is None:
+        return None
+    return Interval(score.value, score.low, score.high, score.n)

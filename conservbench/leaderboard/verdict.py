@@ -1,0 +1,166 @@
+"""What a model is fit for, in a sentence: from the gates of the protocols it was measured by, none of them named here.
+
+A protocol is passed if no gate that its card puts into tables failed, and failed if one did. A model that failed more
+than half of the protocols with such gates is not usable; one that failed some, or whose gates stayed unclear, or whose
+cells ended badly, is usable with care; one that passed all is usable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from conservbench.leaderboard.number import spelled
+from conservbench.leaderboard.sheet import plain
+from conservbench.outcome import Outcome
+
+if TYPE_CHECKING:
+    from conservbench.cards import Metric
+    from conservbench.scored import Score, ScoredCell
+
+Level = Literal["usable", "usable with care", "not usable", "not measured"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gates say of one model.
+
+    Attributes:
+        model: its name.
+        level: see the module.
+        sentence: the whole of it in one plain sentence, with the name.
+        because: the same without name and level.
+        reasons: all that was held against the model, the gravest first.
+    """
+
+    model: str
+    level: Level
+    sentence: str
+    because: str
+    reasons: tuple[str, ...]
+
+
+def verdict(cells: Iterable[ScoredCell]) -> Verdict:
+    """The verdict on a model.
+
+    Args:
+        cells: of one model, of any protocols.
+
+    Raises:
+        ValueError: there is none, or they are of several models.
+    """
+    own = list(cells)
+    names = {str(cell.model["name"]) for cell in own}
+    if len(names) != 1:
+        raise ValueError(f"a verdict is on one model; got cells of {len(names)}")
+    (name,) = names
+    gated = [(cell, score, cell.metrics[score.metric]) for cell in own for score in cell.scores if score.gate]
+    shown = [_Judged(*each) for each in gated if each[2] in each[0].headlines]
+    others = [_Judged(*each) for each in gated if each[2] not in each[0].headlines and each[1].gate == "fail"]
+    protocols = {each.protocol for each in shown}
+    failed = sorted((each for each in shown if each.score.gate == "fail"), key=_gravity, reverse=True)
+    unclear = [each for each in shown if each.score.gate == "unclear"]
+    broken = _broken(own)
+    worst = list({each.protocol: each for each in reversed(failed)}.values())[::-1]
+    reasons = (
+        *(f"failed: {each.text}" for each in failed),
+        *(f"failed: {each.text}" for each in sorted(others, key=_gravity, reverse=True)),
+        *broken,
+        *(f"not resolved: {each.text}" for each in unclear),
+    )
+    level: Level
+    if not shown:
+        level, because = "not measured", "; ".join(broken) or "nothing that it was measured by has a gate"
+    elif 2 * len(worst) > len(protocols):
+        level = "not usable"
+        because = f"it fails {len(worst)} of {len(protocols)} protocols: {'; '.join(each.text for each in worst)}"
+    elif reasons:
+        level, because = "usable with care", _care(worst, others, broken, unclear)
+    else:
+        level, because = "usable", f"it passes the gates of {_protocols(len(protocols))}"
+    sentence = f"{plain(name)} is {level}: {because}."
+    return Verdict(plain(name), level, sentence, because, reasons)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A score with a gate, its cell and its metric."""
+
+    cell: ScoredCell
+    score: Score
+    metric: Metric
+
+    @property
+    def protocol(self) -> str:
+        return str(self.cell.protocol["name"])
+
+    @property
+    def label(self) -> str:
+        return f"{plain(self.metric.label)} on {plain(self.cell.system)}"
+
+    @property
+    def text(self) -> str:
+        """``energy drift 190 ± 30 meV/atom/ps (limit ±0.26) on si-liquid-64``."""
+        unit = "" if self.metric.unit == "1" else f" {plain(self.metric.unit)}"
+        return f"{plain(self.metric.label)} {self._value}{unit} (limit {limit_of(self.metric)}) on {self.cell.system}"
+
+    @property
+    def _value(self) -> str:
+        if self.score.value is None or self.score.low is None or self.score.high is None:
+            return self.score.outcome.replace("_", " ")
+        return spelled(self.score.value, self.score.low, self.score.high, self.metric.digits)
+
+
+def limit_of(metric: Metric) -> str:
+    """The gate of a metric in few signs, such as ``±0.26`` or ``below 1e-06``; empty where it has none."""
+    if metric.above is not None and metric.below is not None:
+        alike = metric.above == -metric.below
+        return f"±{metric.below:g}" if alike else f"{metric.above:g} to {metric.below:g}"
+    if metric.below is not None:
+        return f"below {metric.below:g}"
+    return "" if metric.above is None else f"above {metric.above:g}"
+
+
+def _gravity(each: _Judged) -> float:
+    """How far a value is outside its limit, over the limit; infinite for an explosion."""
+    value, metric = each.score.value, each.metric
+    if value is None:
+        return math.inf
+    beyond = [
+        (value - metric.below) / max(abs(metric.below), 1e-300) if metric.below is not None else -math.inf,
+        (metric.above - value) / max(abs(metric.above), 1e-300) if metric.above is not None else -math.inf,
+    ]
+    return max(beyond)
+
+
+def _broken(cells: Sequence[ScoredCell]) -> list[str]:
+    """Cells that ended badly, but for what a model cannot be asked and what left its headlines whole."""
+    fine = (Outcome.COMPLETED, Outcome.UNSUPPORTED)
+    bad = [cell for cell in cells if cell.outcome not in fine and not _headlines_are_whole(cell)]
+    return [
+        plain(f"{cell.outcome.replace('_', ' ')}: {cell.protocol['name']} on {cell.system}: {cell.reason}").rstrip(": ")
+        for cell in bad
+    ]
+
+
+def _headlines_are_whole(cell: ScoredCell) -> bool:
+    shown = {metric.key for metric in cell.headlines}
+    outcomes = [score.outcome for score in cell.scores if score.metric in shown]
+    return bool(outcomes) and all(each in (Outcome.COMPLETED, Outcome.UNSUPPORTED) for each in outcomes)
+
+
+def _care(
+    worst: Sequence[_Judged], others: Sequence[_Judged], broken: Sequence[str], unclear: Sequence[_Judged]
+) -> str:
+    """What asks for care, in short."""
+    parts = [each.text for each in worst] or [each.text for each in others[:2]]
+    parts += broken[:2]
+    if unclear:
+        parts.append(f"not resolved: {', '.join(dict.fromkeys(each.label for each in unclear))}")
+    return "; ".join(parts)
+
+
+def _protocols(count: int) -> str:
+    return "one protocol" if count == 1 else f"all {count} protocols"
