@@ -165,6 +165,9 @@ class Metric:
             takes part in no rank and no check.
         tolerance: a change for the worse that nobody minds, in ``unit``.
         relative_tolerance: the same as a share of the size of the value it is compared with; the larger one counts.
+        least: the lowest value that is possible; None where nothing bounds it. An interval may reach beyond.
+        most: the highest value that is possible, likewise.
+        exact: whether it is computed without anything random, or is a probability, so that it has no interval.
         twin: whether it compares with the result of the model's ``twin``.
         parent: whether it compares with the result of the model's ``parent``.
         control: whether it compares with the result of the ``control`` of the model's tuning.
@@ -185,6 +188,9 @@ class Metric:
     better: Literal["lower", "higher", "zero"] | None = None
     tolerance: float = 0.0
     relative_tolerance: float = 0.0
+    least: float | None = None
+    most: float | None = None
+    exact: bool = False
     twin: bool = False
     parent: bool = False
     control: bool = False
@@ -316,15 +322,28 @@ def list_protocols() -> list[str]:
     return sorted(_index("protocols"))
 
 
+def model_of(document: dict[str, Any], path: Path) -> ModelCard:
+    """The model card of a parsed file.
+
+    Args:
+        document: what the TOML holds.
+        path: of the file, to which paths in it are relative; it need not be there.
+
+    Raises:
+        CardError: it is not as it must be.
+    """
+    card = _model(document, path)
+    _check_name(card.name, path)
+    return card
+
+
 def read_model(path: Path) -> ModelCard:
     """Read a model card from a file.
 
     Raises:
         CardError: it is not as it must be.
     """
-    card = _model(parse(path), path)
-    _check_name(card.name, path)
-    return card
+    return model_of(parse(path), path)
 
 
 def read_protocol(path: Path) -> ProtocolCard:
@@ -374,10 +393,10 @@ def card_in_force(document: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         document: a card as parsed, with its digest, as a result carries it.
     """
-    try:
-        card = find_protocol(str(document["name"]))
-    except CardError:
+    # a name alone: a path would be read, too
+    if document["name"] not in _index("protocols"):
         return dict(document)
+    card = find_protocol(str(document["name"]))
     same = (card.version, card.digest) == (document.get("version"), document.get("digest"))
     return json.loads(card.to_json()) if same else dict(document)
 

@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -14,6 +15,7 @@ import pytest
 from conservbench.cards import (
     CardError,
     build,
+    card_in_force,
     checkpoint_of,
     exact_keys,
     find_model,
@@ -21,6 +23,8 @@ from conservbench.cards import (
     find_protocol,
     list_models,
     list_protocols,
+    metrics_of,
+    model_of,
     read_model,
     read_protocol,
     row_name,
@@ -459,3 +463,58 @@ def test_a_protocol_about_tuning(tmp_path):
     both = text.replace("digits = 2", "parent = true\ncontrol = true")
     said = complaint(write(tmp_path, "heat", both), read_protocol)
     assert "[metrics.drift]: a metric compares with one of twin, parent and control" in said
+
+
+def test_metrics_of_a_document():
+    declared = {"metrics": {"b": {"label": "B", "unit": "K", "least": 0}, "a": {"label": "A", "unit": "1"}}}
+    metrics = metrics_of(declared, "here")
+    assert list(metrics) == ["b", "a"]
+    assert (metrics["b"].key, metrics["b"].least, metrics["a"].least, metrics["a"].better) == ("b", 0.0, None, None)
+    assert metrics_of({}, "here") == {}
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"label": "A"}, r"here: \[metrics.a\]: missing key 'unit'"),
+        ({"label": "A", "unit": "1", "bellow": 1.0}, "unknown key 'bellow'; did you mean 'below'"),
+        ({"label": "A", "unit": "1", "better": "more"}, "better is 'more'"),
+        ({"label": "A", "unit": "1", "tolerance": -1.0}, "tolerance is -1.0; expected 0 or more"),
+        ({"label": "A", "unit": "1", "relative_tolerance": float("nan")}, "relative_tolerance is nan; expected 0"),
+        ({"label": "A", "unit": "1", "twin": True, "parent": True}, "compares with one of twin, parent and control"),
+    ],
+)
+def test_metrics_are_read_strictly(table, said):
+    with pytest.raises(CardError, match=said):
+        metrics_of({"metrics": {"a": table}}, "here")
+
+
+def test_the_card_in_force_judges_what_it_measured():
+    installed = json.loads(find_protocol("nve").to_json())
+    # titles and gates may be mended without a new version
+    older = {**installed, "title": "Once", "metrics": {}}
+    assert card_in_force(older) == installed
+    assert (older["title"], older["metrics"]) == ("Once", {})
+
+
+@pytest.mark.parametrize("changes", [{"version": 1}, {"digest": "0"}, {"digest": None}, {"name": "elsewhere"}])
+def test_what_another_card_measured_keeps_its_own(changes):
+    given = {**json.loads(find_protocol("nve").to_json()), "title": "Once", **changes}
+    assert card_in_force(given) == given
+
+
+def test_a_path_is_no_name_of_a_card_in_force(tmp_path):
+    path = write(tmp_path, "heat", PROTOCOL)
+    mine = json.loads(read_protocol(path).to_json())
+    given = {**mine, "name": str(path), "title": "Once"}
+    assert card_in_force(given) == given
+
+
+def test_a_model_card_of_a_document(tmp_path):
+    path = write(tmp_path, "net", MODEL)
+    text = dedent(MODEL)
+    assert model_of(tomllib.loads(text), path) == read_model(path)
+    # the file need not be there
+    assert model_of(tomllib.loads(text), Path("net.toml")).digest == read_model(path).digest
+    with pytest.raises(CardError, match="name is 'net'; expected the name of the file"):
+        model_of(tomllib.loads(text), Path("nut.toml"))

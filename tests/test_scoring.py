@@ -9,12 +9,14 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner
 
-from conservbench.cards import Metric
+from conservbench.cards import Metric, find_protocol
 from conservbench.cli.score import score as score_command
+from conservbench.leaderboard.entry import EntryError, write_entries
 from conservbench.outcome import Outcome
-from conservbench.result import result_path, write_result
+from conservbench.plot import Axis, Plot, line
+from conservbench.result import open_results, result_path, write_result
 from conservbench.scored import KEYS, Score, gate_of
-from conservbench.scoring import ScoreError, score
+from conservbench.scoring import ScoreError, read_cells, score, with_plots
 from conservbench.statistics import Interval
 
 JUDGE = """
@@ -44,6 +46,15 @@ def against(data, control):
     return [Finding("gain", "K", Interval(value, value, value, 1))]
 """
 
+PLOTS = """
+from conservbench.plot import Axis, Plot, line
+
+def plots(data):
+    if data.attrs["model"] == "artless":
+        raise KeyError("no variable 'x'")
+    return [Plot("energy", data.attrs["model"], Axis("t", "ps"), Axis("E", "eV"), (line("", [0, 1], data.energy),))]
+"""
+
 METRICS = {
     "drift": {"label": "energy drift", "unit": "meV/atom/ps", "headline": True, "below": 1.0, "above": -1.0},
     "order": {"label": "order", "unit": "1", "above": 1.5},
@@ -58,6 +69,7 @@ def protocol_plugin(tmp_path, monkeypatch):
     (site / "echo_protocol").mkdir(parents=True)
     (site / "echo_protocol" / "__init__.py").touch()
     (site / "echo_protocol" / "judge.py").write_text(JUDGE)
+    (site / "echo_protocol" / "plots.py").write_text(PLOTS)
     info = site / "echo_protocol-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: echo-protocol\nVersion: 1.0\n")
@@ -381,3 +393,77 @@ def test_the_table_and_the_json_are_printed(scored):
 
 def test_failed_gates_are_named(scored):
     assert scored(cell(findings=[FAILING]), words=["--gates"]).stderr == "gate failed: net / nve / si-64 / drift\n"
+
+
+def picture(model):
+    return Plot("energy", model, Axis("t", "ps"), Axis("E", "eV"), (line("", [0, 1], [0, 0]),))
+
+
+def test_cells_get_their_own_pictures():
+    results = tree(cell("b", [DRIFT]), cell("a", [DRIFT]), cell("a", [DRIFT], system="si-liquid-64"))
+    table = score(results)
+    drawn = with_plots(table, results)
+    assert [each.plots for each in drawn.cells] == [(picture(each.model["name"]),) for each in table.cells]
+    assert list(drawn) == list(table)
+    assert all(each.plots == () for each in table.cells)
+
+
+def test_a_cell_without_data_has_no_picture():
+    results = tree(cell(outcome="failed"))
+    assert with_plots(score(results), results).cells[0].plots == ()
+
+
+def test_a_picture_that_cannot_be_drawn_is_a_warning_and_spoils_no_other():
+    results = tree(cell("artless", [DRIFT]), cell("b", [DRIFT]))
+    with pytest.warns(UserWarning, match="no plots of nve / si-64 / artless: \"no variable 'x'\""):
+        drawn = with_plots(score(results), results)
+    assert [len(each.plots) for each in drawn.cells] == [0, 1]
+    assert [each.value for each in drawn] == [0.5, 0.5]
+
+
+def test_a_protocol_without_a_module_of_pictures_has_none(tmp_path):
+    (tmp_path / "site" / "echo_protocol" / "plots.py").unlink()
+    results = tree(cell(findings=[DRIFT]))
+    assert with_plots(score(results), results).cells[0].plots == ()
+
+
+INSTALLED = json.loads(find_protocol("nve").to_json())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Results of two models by the installed card of ``nve``, as far as their judge of this test finds any."""
+    card = {**INSTALLED, "plugin": "echo"}
+    for name in ("a", "b"):
+        each = cell(name, [DRIFT]).assign_attrs(protocol_card=json.dumps(card))
+        each.attrs["model_card"] = json.dumps({**json.loads(each.attrs["model_card"]), "digest": "d"})
+        write_result(each, result_path(tmp_path / "out", "nve", "si-64", name))
+    return tmp_path / "out"
+
+
+def test_results_and_the_entries_made_of_them_are_read_by_one_function(folder, tmp_path):
+    cells = read_cells(folder)
+    assert [each.model["name"] for each in cells] == ["a", "b"]
+    assert [each.plots for each in cells] == [(picture("a"),), (picture("b"),)]
+    paths = write_entries(cells, tmp_path / "board" / "entries")
+    assert read_cells(paths[1]) == cells[1:]
+    # a folder of entries, and the folder above it
+    assert read_cells(tmp_path / "board" / "entries") == cells
+    assert read_cells(tmp_path / "board") == cells
+    (tmp_path / "board" / "notes.json").write_text("{")
+    assert read_cells(tmp_path / "board") == cells
+
+
+def test_scores_do_not_depend_on_what_they_are_read_from(folder, tmp_path):
+    write_entries(read_cells(folder), tmp_path / "entries")
+    assert [each.scores for each in read_cells(tmp_path)] == [each.scores for each in score(open_results(folder)).cells]
+
+
+def test_what_is_neither_results_nor_entries_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no results folder"):
+        read_cells(tmp_path / "none")
+    with pytest.raises(EntryError, match="no entries in"):
+        read_cells(tmp_path)
+    (tmp_path / "a.txt").write_text("no entry")
+    with pytest.raises(EntryError, match=r"a.txt: not a JSON file"):
+        read_cells(tmp_path / "a.txt")
