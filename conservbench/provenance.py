@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ def provenance(
         "packages": {name: version_of(name) for name in PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
+        "boot": boot(),
         "device": device,
         "dtype": dtype,
         "threads": threads,
@@ -71,6 +73,18 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+@cache
+def boot() -> str | None:
+    """What two results share only if one machine measured both since it was started; None where nothing tells.
+
+    A digest of a random number that Linux draws at every start, so that it names no machine.
+    """
+    source = Path("/proc/sys/kernel/random/boot_id")
+    if not source.is_file():
+        return None
+    return hashlib.sha256(source.read_bytes().strip()).hexdigest()[:16]
 
 
 def _git(root: Path, *words: str) -> str:
