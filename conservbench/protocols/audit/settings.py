@@ -69,3 +69,8 @@ class Settings:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number")
         if len(self.steps) < 3 or self.steps[0] <= 0 or sorted(set(self.steps)) != list(self.steps):
             raise ValueError(f"steps is {list(self.steps)}; expected three or more positive numbers, ascending")
+
+    @property
+    def most_samples(self) -> int:
+        """Independent samples that an interval can rest on at most."""
+        return max(self.n_snapshots, self.n_loops, self.n_probes, self.n_scan_probes)

@@ -93,6 +93,11 @@ class Settings:
             raise ValueError(f"rdf_range {self.rdf_range} Å is below rdf_bin {self.rdf_bin} Å")
 
     @property
+    def most_samples(self) -> int:
+        """Independent samples that an interval can rest on at most."""
+        return max(self.replicas, self.rounds)
+
+    @property
     def n_samples(self) -> int:
         """Records of one trajectory after its start; see :func:`conservbench.protocols.sampling.samples_of`."""
         return samples_of(self.duration, self.sample_every)

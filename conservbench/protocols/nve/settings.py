@@ -54,6 +54,11 @@ class Settings:
         _ = self.n_samples
 
     @property
+    def most_samples(self) -> int:
+        """Independent samples that an interval can rest on at most."""
+        return self.replicas
+
+    @property
     def n_samples(self) -> int:
         """Samples of one trajectory after its start; see :func:`conservbench.protocols.sampling.samples_of`."""
         return samples_of(self.duration, self.sample_every)

@@ -87,6 +87,15 @@ class Settings:
         if not len(self.rattles) * self.rattled + self.thermal + len(self.strains) * self.strained:
             raise ValueError("rattled, thermal and strained leave no start in a fixed cell")
 
+    @property
+    def most_samples(self) -> int:
+        """Independent samples that an interval can rest on at most."""
+        return (
+            len(self.rattles) * self.rattled
+            + self.thermal
+            + len(self.strains) * max(self.strained, self.strained_cells)
+        )
+
 
 def key_of(threshold: float) -> str:
     """How metrics name a threshold: ``1e-3``."""
