@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import partial
 from itertools import chain
@@ -64,6 +64,7 @@ class Cell:
         system: name of the system.
         system_version: version of the system.
         tier: which settings of the protocol.
+        seed: of its random numbers in place of that of the protocol; None for that one.
     """
 
     model: ModelCard
@@ -71,6 +72,7 @@ class Cell:
     system: str
     system_version: int
     tier: str
+    seed: int | None = None
 
     @property
     def label(self) -> str:
@@ -86,6 +88,8 @@ class Cell:
                 "protocol": [self.protocol.name, self.protocol.version, self.protocol.digest],
                 "system": [self.system, self.system_version],
                 "tier": self.tier,
+                # files measured without one stay as they are
+                **({} if self.seed is None else {"seed": self.seed}),
             }
         )
 
@@ -97,7 +101,11 @@ class Cell:
             CardError: the card's settings do not fit.
         """
         kind = plugins.protocol_module(self.protocol.plugin, "settings").Settings
-        return build(kind, self.protocol.settings(self.tier), f"{self.protocol.path}: settings of tier {self.tier!r}")
+        table = self.protocol.settings(self.tier)
+        # a protocol without random numbers has no seed
+        if self.seed is not None and any(each.name == "seed" for each in fields(kind)):
+            table["seed"] = self.seed
+        return build(kind, table, f"{self.protocol.path}: settings of tier {self.tier!r}")
 
     def path(self, out: Path) -> Path:
         """Its result file."""
@@ -135,7 +143,11 @@ class Event:
 
 
 def plan(
-    models: Sequence[str] = (), protocols: Sequence[str] = (), systems: Sequence[str] = (), tier: str = "quick"
+    models: Sequence[str] = (),
+    protocols: Sequence[str] = (),
+    systems: Sequence[str] = (),
+    tier: str = "quick",
+    seed: int | None = None,
 ) -> list[Cell]:
     """Cells of the names asked for; an empty list asks for all, but for what cards set apart.
 
@@ -154,6 +166,7 @@ def plan(
         protocols: names or paths of cards.
         systems: names; none asks for the systems that each protocol, or the model, lists.
         tier: ``smoke``, ``quick`` or ``standard``.
+        seed: of random numbers in place of those of the protocols, 0 or more; None for theirs.
 
     Raises:
         ValueError: a name, a card, a plugin or a checkpoint is not there or not as it must be, or a model or a
@@ -185,7 +198,7 @@ def plan(
     }
     versions = {name: find_system(name).version for names in places.values() for name in names}
     cells = [
-        Cell(model, protocol, system, versions[system], tier)
+        Cell(model, protocol, system, versions[system], tier, seed)
         for protocol in protocol_cards
         for system in places[protocol.name]
         for model in taken[protocol.name]

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import xarray as xr
@@ -508,6 +510,29 @@ def test_throttle(monkeypatch):
         now[0] = step / 100
         report(step / 100)
     assert heard == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_another_seed_is_another_cell_with_other_numbers(tmp_path):
+    (usual,) = cells_of("fine")
+    (other,) = plan(["ticks-fine"], ["ticks"], [], "smoke", seed=12)
+    assert (usual.settings.seed, other.settings.seed) == (7, 12)
+    assert "seed" not in json.loads(usual.identity)
+    assert json.loads(other.identity)["seed"] == 12
+    run_cells([other], tmp_path)
+    assert json.loads(read_attributes(other.path(tmp_path))["provenance"])["seeds"] == {"seed": 12}
+    assert runner.kept_outcome(other, tmp_path, "cpu") is Outcome.COMPLETED
+    assert runner.kept_outcome(usual, tmp_path, "cpu") is None
+
+
+def test_a_protocol_without_random_numbers_takes_no_seed(monkeypatch):
+    @dataclass(frozen=True)
+    class Settings:
+        steps: int
+
+    (cell,) = plan(["ticks-fine"], ["ticks"], [], "smoke", seed=3)
+    monkeypatch.setattr(plugins, "protocol_module", lambda plugin, name: SimpleNamespace(Settings=Settings))
+    card = replace(cell.protocol, tiers={"smoke": {"steps": 5}})
+    assert replace(cell, protocol=card).settings == Settings(5)
 
 
 def all_end(session: int, patience: float = 20.0) -> bool:

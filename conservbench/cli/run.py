@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     "-s", "--system", "systems", multiple=True, help="Name; by default those the protocol, or the model, lists."
 )
 @click.option("--tier", type=click.Choice(TIERS), default="quick", show_default=True, help="How long to measure.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Other random numbers: momenta, noise, loops; by default the protocol's."
+)
 @click.option("--device", default="cpu", show_default=True, help="Torch device: cpu, cuda, cuda:1, ...")
 @click.option(
     "--out",
@@ -38,6 +41,7 @@ def run(
     protocols: tuple[str, ...],
     systems: tuple[str, ...],
     tier: str,
+    seed: int | None,
     device: str,
     out: Path,
     jobs: int | None,
@@ -63,7 +67,7 @@ def run(
     from conservbench.cli.progress import shown
     from conservbench.runner import RunError, plan, run_cells
 
-    cells = plan(models, protocols, systems, tier)
+    cells = plan(models, protocols, systems, tier, seed)
     if not cells:
         raise CommandError("nothing to run: no models or no protocols", USAGE)
     process.check_device(device)
