@@ -1,0 +1,143 @@
+"""Pictures as figures of plotly.js: traces and axes in JSON types; the script of a page colours them.
+
+Every trace says in ``meta`` what it is of, ``{"slot", "model", "line"}``: the slot is its colour, None for what
+the models are compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, Final
+
+from conservbench.leaderboard.sheet import plain
+
+if TYPE_CHECKING:
+    from conservbench.plot import Line, Plot
+
+SLOTS: Final = 8
+"""Colours that the style has; what comes after them starts again with other dashes."""
+
+_DASHES: Final = ("solid", "dot", "dashdot", "longdash", "longdashdot")
+_SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "triangle-down")
+_FEW: Final = 24
+"""A curve of no more points than this shows them."""
+
+Figure = dict[str, Any]
+
+
+def figure_of(plot: Plot) -> Figure:
+    """One cell's picture: a colour, a dash and a symbol for each line."""
+    traces = []
+    place = 0
+    for line in plot.lines:
+        slot = None if line.style == "reference" else place
+        place += slot is not None
+        traces += _traces(line, plot, slot, place - 1, "", line.name or plot.y.label)
+    return {"data": traces, "layout": _layout(plot)}
+
+
+def overlaid(plots: Mapping[str, Plot], slots: Mapping[str, int]) -> Figure:
+    """The same picture of several models: a colour for each model, a dash for each line.
+
+    Args:
+        plots: model to its picture, all of one key.
+        slots: model to its colour.
+    """
+    traces: list[dict[str, Any]] = []
+    references: set[Line] = set()
+    for model, plot in plots.items():
+        place = 0
+        for line in plot.lines:
+            if line.style == "reference":
+                # what all are compared with is drawn once
+                if line not in references:
+                    references.add(line)
+                    traces += _traces(line, plot, None, 0, "", line.name or "reference")
+                continue
+            name = f"{model}, {line.name}" if line.name else model
+            traces += _traces(line, plot, slots[model], place + slots[model] // SLOTS, model, name)
+            place += 1
+    return {"data": traces, "layout": _layout(next(iter(plots.values())))}
+
+
+def lines_of(figure: Figure) -> list[str]:
+    """Names of the lines that models have, in their order; without what they are compared with."""
+    named = (trace["meta"]["line"] for trace in figure["data"] if trace["meta"]["slot"] is not None)
+    return list(dict.fromkeys(named))
+
+
+def literal(text: str) -> str:
+    """Text that plotly.js shows as it is: it reads tags and entities."""
+    return escape(plain(text), quote=False)
+
+
+def _layout(plot: Plot) -> dict[str, Any]:
+    return {key: axis_of(axis.label, axis.unit, log=axis.log) for key, axis in (("xaxis", plot.x), ("yaxis", plot.y))}
+
+
+def axis_of(label: str, unit: str, *, log: bool) -> dict[str, Any]:
+    """An axis with its label and unit."""
+    text = label if unit == "1" else f"{label} [{unit}]"
+    return {"title": {"text": literal(text)}, "type": "log" if log else "linear"}
+
+
+def _traces(line: Line, plot: Plot, slot: int | None, place: int, model: str, name: str) -> list[dict[str, Any]]:
+    """A line, after its band where it has one: what comes later is drawn above."""
+    meta = {"slot": None if slot is None else slot % SLOTS, "model": model, "line": line.name}
+    shared = {"type": "scatter", "name": literal(name), "legendgroup": literal(name), "meta": meta}
+    dash = "dash" if slot is None else _DASHES[place % len(_DASHES)]
+    drawn: dict[str, Any] = {
+        **shared,
+        "mode": "markers" if line.style == "points" else "lines+markers" if _few(line) else "lines",
+        "x": list(line.x),
+        "y": _drawable(line.y, log=plot.y.log),
+        "line": {"dash": dash, "width": 2},
+        "marker": {"symbol": _SYMBOLS[place % len(_SYMBOLS)], "size": 7},
+    }
+    if not (line.low and line.high):
+        return [drawn]
+    drawn["customdata"] = [list(ends) for ends in zip(line.low, line.high, strict=True)]
+    if line.style == "points" or _few(line):
+        return [{**drawn, "error_y": _bars(line)}]
+    band = {**shared, "mode": "lines", "fill": "toself", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    across, along = _outline(line, log=plot.y.log)
+    return [{**band, "meta": {**meta, "band": True}, "x": across, "y": along}, drawn]
+
+
+def _few(line: Line) -> bool:
+    return len(line.x) <= _FEW and line.style != "reference"
+
+
+def _drawable(values: Sequence[float | None], *, log: bool) -> list[float | None]:
+    return [None if value is None or (log and value <= 0) else value for value in values]
+
+
+def _bars(line: Line) -> dict[str, Any]:
+    up = [0.0 if y is None or high is None else high - y for y, high in zip(line.y, line.high, strict=True)]
+    down = [0.0 if y is None or low is None else y - low for y, low in zip(line.y, line.low, strict=True)]
+    return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.5, "width": 3}
+
+
+def _outline(line: Line, *, log: bool) -> tuple[list[float | None], list[float | None]]:
+    """The band as closed outlines, one for each stretch without a gap, with a gap between two."""
+    edges: list[tuple[float, float, float]] = []
+    across: list[float | None] = []
+    along: list[float | None] = []
+    positive = [value for value in (*line.low, *line.y, *line.high) if value is not None and value > 0]
+    least = min(positive, default=1.0)
+
+    def close() -> None:
+        if edges:
+            across.extend([*(x for x, _, _ in edges), *(x for x, _, _ in reversed(edges)), edges[0][0], None])
+            along.extend([*(h for _, _, h in edges), *(low for _, low, _ in reversed(edges)), edges[0][2], None])
+            edges.clear()
+
+    for x, low, high in zip(line.x, line.low, line.high, strict=True):
+        if low is None or high is None or (log and high <= 0):
+            close()
+        else:
+            # an edge at or below zero reaches the foot of a logarithmic axis
+            edges.append((x, max(low, least) if log else low, high))
+    close()
+    return across, along
