@@ -1,0 +1,134 @@
+"""Curves of replicas: means with their 95 % intervals, and the replica that exploded first. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from conservbench.plot import Line, line
+from conservbench.statistics import Interval, mean_interval
+
+POINTS: Final = 32
+"""Points of a curve with a band: a cell of a leaderboard has five or so pictures, of which a page loads many."""
+
+STRETCHES: Final = 10
+"""Stretches of time over which a noisy series is averaged."""
+
+
+def mean_line(name: str, x: ArrayLike, samples: ArrayLike, points: int = POINTS) -> Line:
+    """Mean of independent samples at each x, with its Student-t interval as the band.
+
+    Args:
+        name: of the line.
+        x: (n_x,).
+        samples: (n, n_x); those that are not finite are left out; a single one gives no band.
+        points: how many to keep at most, evenly, the first and the last among them.
+    """
+    across, values = np.asarray(x, dtype=float), np.asarray(samples, dtype=float)
+    places = _spread(len(across), points)
+    columns = values[:, places].T
+    return interval_line(name, across[places], [_mean(column) for column in columns], "curve")
+
+
+def interval_line(
+    name: str, x: ArrayLike, intervals: Sequence[Interval | None], style: Literal["curve", "points"] = "points"
+) -> Line:
+    """Values with their intervals as the band; a gap where there is none, no edge where nothing bounds the value.
+
+    Args:
+        name: of the line.
+        x: (n_x,).
+        intervals: (n_x,).
+        style: of the line.
+    """
+    rows = [(np.nan,) * 3 if each is None else (each.value, each.low, each.high) for each in intervals]
+    value, low, high = np.array(rows, dtype=float).reshape(-1, 3).T
+    widths = high - low
+    if not np.isfinite(widths).any():
+        return line(name, x, _short(value, widths), style=style)
+    return line(name, x, _short(value, widths), _short(low, widths), _short(high, widths), style)
+
+
+def replica_lines(name: str, x: ArrayLike, samples: ArrayLike, lasted: ArrayLike, points: int = POINTS) -> list[Line]:
+    """Mean of the replicas that lasted, with its band, and the replica that exploded first, on its own.
+
+    Args:
+        name: of the line; that of the exploded replica says so.
+        x: (n_x,).
+        samples: (n_replicas, n_x), NaN once a replica has exploded.
+        lasted: (n_replicas,) whether a replica did not explode.
+        points: see :func:`mean_line`.
+
+    Returns:
+        Neither where there is nothing to draw.
+    """
+    values, sound = np.asarray(samples, dtype=float), np.asarray(lasted, dtype=bool)
+    lines = [mean_line(name, x, values[sound], points)] if sound.any() else []
+    lengths = np.isfinite(values).sum(1)
+    ended = np.flatnonzero(~sound & (lengths > 0))
+    if len(ended):
+        first = ended[np.argmin(lengths[ended])]
+        kept = np.flatnonzero(np.isfinite(values[first]))[_spread(int(lengths[first]), points)]
+        lines.append(line(" ".join(filter(None, (name, "exploded"))), np.asarray(x)[kept], values[first, kept]))
+    return lines
+
+
+def level(name: str, x: ArrayLike, value: float) -> Line:
+    """A level that lines are compared with, from the lowest to the highest x."""
+    ends = [float(np.min(x)), float(np.max(x))]
+    return line(name, ends, [value, value], style="reference")
+
+
+def size_line(name: str, x: ArrayLike, intervals: Sequence[Interval | None]) -> Line:
+    """Distances from zero with their intervals, for an axis in powers of ten.
+
+    A bar reaches up to the farthest from zero that is in the interval, and down to the nearest; it has no lower half
+    where zero itself is in it. A value of zero is a gap.
+
+    Args:
+        name: of the line.
+        x: (n_x,).
+        intervals: (n_x,).
+    """
+    return interval_line(name, x, [_size(each) for each in intervals])
+
+
+def in_stretches(series: xr.DataArray, stretches: int = STRETCHES) -> xr.DataArray:
+    """Means over so many stretches of the time, or fewer: what is left of a noisy series is its trend.
+
+    The first samples are left out where they do not fill a stretch; a stretch in which a replica exploded is NaN.
+
+    Args:
+        series: with a dimension ``time``.
+        stretches: how many, or all samples where there are fewer.
+    """
+    length = max(series.sizes["time"] // stretches, 1)
+    return series.coarsen(time=length, boundary="trim", side="right").reduce(np.mean)
+
+
+def _spread(n: int, points: int) -> NDArray[np.int64]:
+    """(min(n, points),) places, evenly spread, the first and the last among them."""
+    return np.round(np.linspace(0, n - 1, min(n, points))).astype(np.int64)
+
+
+def _mean(samples: NDArray[np.float64]) -> Interval | None:
+    return mean_interval(samples) if np.isfinite(samples).any() else None
+
+
+def _size(interval: Interval | None) -> Interval | None:
+    if interval is None or interval.value == 0:
+        return None
+    value, ends = abs(interval.value), (abs(interval.low), abs(interval.high))
+    return Interval(value, value if interval.low * interval.high <= 0 else min(ends), max(ends), interval.n)
+
+
+def _short(values: NDArray[np.float64], widths: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values rounded to a hundredth of the narrowest band, so that no digit is kept that nobody can see."""
+    positive = widths[np.isfinite(widths) & (widths > 0)]
+    if not len(positive):
+        return values
+    return np.round(values, int(np.clip(-np.floor(np.log10(positive.min())) + 2, -300, 300)))
