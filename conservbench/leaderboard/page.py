@@ -1,100 +1,92 @@
-"""The published page: markdown tables, and the same numbers as JSON. Equal results give equal bytes."""
+"""The published page in markdown: verdicts, twins, speed, then a section a protocol. Equal results give equal text."""
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
-from conservbench.leaderboard.sheet import LEGEND, Sheet, label_of, limits_of, plain, sheets
+from conservbench.leaderboard.coverage import Coverage, coverage
+from conservbench.leaderboard.markup import escaped, folded, table
+from conservbench.leaderboard.number import spelled
+from conservbench.leaderboard.pareto import Front, Point, Standing, fronts
+from conservbench.leaderboard.ranking import Rank, rankable, ranks
+from conservbench.leaderboard.sheet import (
+    LEGEND,
+    MARKS,
+    comparable,
+    label_of,
+    limits_of,
+    plain,
+    sheets,
+    tally,
+    value_of,
+    without_idle_columns,
+)
+from conservbench.leaderboard.twins import TwinRow, TwinTable, scheme_of, twins
+from conservbench.leaderboard.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
-    from conservbench.scored import ScoredCell
-
-SCHEMA: Final = 1
-"""Version of the layout of ``results.json``."""
-
-_PASSPORT: Final = (
-    "version",
-    "title",
-    "loader",
-    "scheme",
-    "stride",
-    "fast",
-    "systems",
-    "role",
-    "dtype",
-    "twin",
-    "parent",
-    "tuning",
-    "authors",
-    "license",
-    "doi",
-    "training_data",
-    "sha256",
-    "digest",
-)
-
-_ESCAPES: Final = str.maketrans({
-    **{letter: f"\\{letter}" for letter in "\\`*_[]|#~$"},
-    "<": "&lt;",
-    ">": "&gt;",
-    "&": "&amp;",
-})  # fmt: skip
-
+    from conservbench.scored import Score, ScoredCell
 
 _INTRODUCTION: Final = (
-    "Written by `conservbench board`; all metrics are in [results.json](results.json). Controls are rows whose answer "
-    "is known beforehand: they check the benchmark."
+    "Can the forces of these potentials be used in a simulation? Each was put through the same protocols, and each "
+    "number is held against a gate with a source. All numbers, with what is behind them, are in [entries](entries); "
+    "this page is written from them by `conservbench board`."
 )
+
+_VERDICTS: Final = (
+    "A model is not usable if it fails more than half of the protocols that have gates, usable with care if it fails "
+    "some or if gates stayed unclear, usable if it passes all. Cells are those measured of those asked. "
+    "Ranks further down are 95 % intervals, and overlapping ones are ties; a cell that exploded, failed or is missing "
+    "ranks last. Controls are rows whose answer is known beforehand: they check the benchmark and get neither verdict "
+    "nor rank."
+)
+
+_RANKS: Final = "Ranks over all systems of the protocol, 1 the best:"
+
+_TWINS: Final = (
+    "Rows of one network, by the forces that a simulation takes from it: minus the gradient of its energy, its direct "
+    "head, or direct forces that the gradient corrects every few steps (MTS)."
+)
+
+_SPEED: Final = (
+    "● no other model is better in both values; ▽ another one is surely better in both, by whole intervals. Times are "
+    "of one running machine."
+)
+
+_STANDINGS: Final[Mapping[Standing | None, str]] = {
+    "front": " ●",
+    "dominated": "",
+    "surely dominated": " ▽",
+    None: "",
+}
 
 
 class BoardError(ValueError):
     """Results that are not to be published, or not side by side."""
 
 
-def write_board(cells: Sequence[ScoredCell], out: Path) -> tuple[Path, Path]:
-    """Write ``README.md`` and ``results.json``, each whole or not at all.
-
-    Args:
-        cells: what is published.
-        out: the folder; it is made if need be.
-
-    Returns:
-        The two files.
-
-    Raises:
-        BoardError: see :func:`check_publishable`.
-    """
-    check_publishable(cells)
-    out.mkdir(parents=True, exist_ok=True)
-    files = {out / "README.md": markdown(cells), out / "results.json": results_json(cells)}
-    for path, text in files.items():
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    page, entries = files
-    return page, entries
-
-
 def check_publishable(cells: Sequence[ScoredCell]) -> None:
-    """Check that results may stand side by side on a page.
+    """Check that results may stand on one page.
 
     Raises:
-        BoardError: there are none; one is of the smoke tier; or two differ in tier, version or card of their protocol,
-            or in version or card of their model. The gates count as part of the protocol's card.
+        BoardError: there are none; one is of the smoke tier; two are of one model, protocol and system; or two differ
+            in version or card of their protocol, or in version or card of their model. The gates count as part of the
+            protocol's card.
     """
     if not cells:
         raise BoardError("no results to publish")
+    seen: set[str] = set()
     for cell in cells:
         if cell.tier == "smoke":
             raise BoardError(
                 f"{_label(cell)} is of the smoke tier, which is never published; expected quick or standard"
             )
+        if _label(cell) in seen:
+            raise BoardError(f"{_label(cell)} is there twice")
+        seen.add(_label(cell))
     for kind in ("protocol", "model"):
         first: dict[str, ScoredCell] = {}
         for cell in cells:
@@ -105,8 +97,6 @@ def check_publishable(cells: Sequence[ScoredCell]) -> None:
 def _check_alike(kind: Literal["protocol", "model"], one: ScoredCell, other: ScoredCell) -> None:
     cards = [getattr(cell, kind) for cell in (one, other)]
     versions = [f"version {card['version']}" for card in cards]
-    if kind == "protocol":
-        versions = [f"{version}, {cell.tier} tier" for version, cell in zip(versions, (one, other), strict=True)]
     where = f"{_label(one)} and {_label(other)}"
     if versions[0] != versions[1]:
         raise BoardError(f"{where} differ in their {kind}: {versions[0]} against {versions[1]}; measure them alike")
@@ -119,95 +109,211 @@ def _check_alike(kind: Literal["protocol", "model"], one: ScoredCell, other: Sco
         )
 
 
-def results_json(cells: Sequence[ScoredCell]) -> str:
-    """All scores, how each cell ended and where it comes from, and the passports of the models."""
-    models = {cell.model["name"]: cell.model for cell in cells}
-    protocols = {cell.protocol["name"]: cell.protocol for cell in cells}
-    document = {
-        "schema": SCHEMA,
-        "models": {name: {key: card[key] for key in _PASSPORT if key in card} for name, card in sorted(models.items())},
-        "protocols": {
-            name: {key: card.get(key) for key in ("version", "title", "question", "digest", "metrics")}
-            for name, card in sorted(protocols.items())
-        },
-        "cells": [
-            {
-                "model": cell.model["name"],
-                "protocol": cell.protocol["name"],
-                "system": cell.system,
-                "tier": cell.tier,
-                "outcome": cell.outcome,
-                "reason": cell.reason,
-                "provenance": cell.provenance,
-            }
-            for cell in cells
-        ],
-        "scores": [score.to_row() for cell in cells for score in cell.scores],
-    }
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def markdown(cells: Sequence[ScoredCell]) -> str:
-    """The page: a table for each protocol and system, the gates, the models, and how to measure it all again."""
-    drawn = sheets(cells)
-    lines = [
-        "# Leaderboard: what the published models scored",
-        "",
-        _INTRODUCTION,
-        "",
-        escaped(LEGEND),
-        "",
-    ]
-    for sheet in drawn:
-        lines += [f"## {escaped(sheet.title)}", "", escaped(sheet.question), ""]
-        for system in sheet.systems:
-            lines += _table(sheet, system)
-    lines += _gates(cells) + _models(cells) + _reproduction(cells)
+    """The page.
+
+    Args:
+        cells: one a model, protocol and system.
+    """
+    lines = ["# Leaderboard: what the published models scored", "", _INTRODUCTION, ""]
+    lines += _glance(cells) + _twins(cells) + _speed(cells)
+    for group in comparable(cells):
+        lines += _protocol(group)
+    lines += _models(cells) + _reproduction(cells)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def escaped(text: str) -> str:
-    """Text that markdown and HTML leave as it is, on one line."""
-    return plain(text).translate(_ESCAPES)
-
-
-def _table(sheet: Sheet, system: str) -> list[str]:
-    body = [(row.name, *(entry.marked for entry in row.entries)) for row in sheet.systems[system]]
-    notes = [f"- {escaped(note)}" for note in sheet.notes[system]]
-    return [f"### {escaped(system)}", "", *_rows(("model", *sheet.headings), body), *notes, *([""] if notes else [])]
-
-
-def _rows(headings: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
-    rule = "|".join([" --- ", *([" ---: "] * (len(headings) - 1))])
-    drawn = [f"| {' | '.join(map(escaped, row))} |" for row in (headings, *body)]
-    return [drawn[0], f"|{rule}|", *drawn[1:], ""]
-
-
-def _gates(cells: Sequence[ScoredCell]) -> list[str]:
-    lines = ["## Gates", ""]
-    for name, cell in {cell.protocol["name"]: cell for cell in cells}.items():
-        lines += [f"**{escaped(name)}**", ""]
-        lines += [
-            f"- {escaped(label_of(metric))}: {limits_of(metric) or 'no gate'}. {escaped(metric.source)}".rstrip()
-            for metric in sorted(cell.metrics.values(), key=lambda metric: not metric.headline)
-            if limits_of(metric) or metric.headline
-        ]
-        lines.append("")
+def _glance(cells: Sequence[ScoredCell]) -> list[str]:
+    """Verdicts: a row a model, a column a protocol."""
+    covered = {each.model: each for each in coverage(cells)}
+    models: dict[str, list[ScoredCell]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.is_control):
+        models.setdefault(str(cell.model["name"]), []).append(cell)
+    gated = {name: own for name, own in models.items() if any(score.gate for cell in own for score in cell.scores)}
+    protocols = sorted({cell.protocol["name"] for cell in cells if _has_gates(cell)})
+    body, sentences = [], []
+    for name, own in gated.items():
+        said = verdict(own)
+        control = own[0].is_control
+        tallies = [tally(s for cell in own if cell.protocol["name"] == each for s in cell.scores) for each in protocols]
+        shown = ("control", name) if control else (said.level, name)
+        body.append((shown[1], shown[0], covered[name].text, *tallies))
+        sentences += [] if control else [_sentence(said, covered[name])]
+    lines = ["## At a glance", "", *table(("model", "verdict", "cells", *protocols), body, words=2)]
+    lines += [f"{escaped(LEGEND)} {_VERDICTS}", "", *sentences, ""]
+    if others := [cell for cell in cells if cell.model["name"] not in gated]:
+        count, names = len({cell.model["name"] for cell in others}), sorted({cell.protocol["name"] for cell in others})
+        lines += [f"No verdict on {count} more, for which no gate was judged: see {escaped(', '.join(names))}.", ""]
     return lines
+
+
+def _has_gates(cell: ScoredCell) -> bool:
+    return any(limits_of(metric) for metric in cell.metrics.values())
+
+
+def _sentence(said: Verdict, covered: Coverage) -> str:
+    missing = f" Not measured: {escaped(', '.join(covered.missing))}." if covered.missing else ""
+    return f"- **{escaped(said.model)}** is {said.level}: {escaped(said.because)}.{missing}"
+
+
+def _twins(cells: Sequence[ScoredCell]) -> list[str]:
+    tables = [each for each in twins(cells) if each.costs or each.saves]
+    if not tables:
+        return []
+    lines = [
+        "## What dropping the gradient costs, and what it saves",
+        "",
+        _TWINS,
+        "",
+    ]
+    for each in tables:
+        lines += _twin_table(each)
+    return lines
+
+
+def _twin_table(twin: TwinTable) -> list[str]:
+    tiers = {row.tier for row in (*twin.costs, *twin.saves)}
+    # a tier that all rows share is told once
+    several = len(tiers) > 1
+    names = [f"{scheme}: {name}" for scheme, name in zip(twin.schemes, twin.members, strict=True)]
+    lines = [f"### {escaped(twin.network)}{' (control)' if twin.control else ''}", ""]
+    for title, rows in (("costs", twin.costs), ("saves", twin.saves)):
+        if rows:
+            body = [(_twin_label(row, several), *(_twin_field(row, score) for score in row.scores)) for row in rows]
+            lines += table((f"what it {title}", *names), body)
+    return [*lines, *_twin_sentences(twin), ""]
+
+
+def _twin_label(row: TwinRow, several: bool) -> str:
+    return f"{label_of(row.metric)}, {row.system}{f', {row.tier} tier' if several else ''}"
+
+
+def _twin_field(row: TwinRow, score: Score | None) -> str:
+    if score is None or (score.value is None and score.gate is None):
+        return "–"
+    return f"{value_of(score, row.metric)} {MARKS[score.gate] if score.gate else ''}".strip()
+
+
+def _twin_sentences(twin: TwinTable) -> list[str]:
+    """How many gates that the gradient passes each other row fails."""
+    lines = []
+    for place, (name, scheme) in enumerate(zip(twin.members, twin.schemes, strict=True)):
+        both = [row for row in twin.costs if place and row.scores[0] is not None and row.scores[place] is not None]
+        passed = [row.scores[place] for row in both if _gate(row.scores[0]) == "pass"]
+        if passed:
+            failed = sum(_gate(score) == "fail" for score in passed)
+            count = (
+                f"{failed or 'none'} of the {len(passed)} gates above"
+                if len(passed) > 1
+                else ("the one gate above" if failed else "no gate above")
+            )
+            gained = "".join(f"; {_gain(row, place)}" for row in twin.saves if _is_gain(row, place))
+            lines.append(f"- {escaped(name)} ({scheme}) fails {count} that the gradient passes{escaped(gained)}.")
+    return lines
+
+
+def _is_gain(row: TwinRow, place: int) -> bool:
+    score = row.scores[place]
+    return row.metric.better == "higher" and score is not None and score.value is not None
+
+
+def _gain(row: TwinRow, place: int) -> str:
+    score = row.scores[place]
+    return "" if score is None else f"{row.metric.label} {value_of(score, row.metric)}"
+
+
+def _gate(score: Score | None) -> str | None:
+    return None if score is None else score.gate
+
+
+def _speed(cells: Sequence[ScoredCell]) -> list[str]:
+    """Speed against fidelity: a table a machine, a column a metric."""
+    found = fronts(cells)
+    machines: dict[tuple[str, str], list[Front]] = {}
+    for front in found:
+        machines.setdefault((front.machine, front.speed_system), []).append(front)
+    if not machines:
+        return []
+    lines = [
+        "## Speed against fidelity",
+        "",
+        _SPEED,
+        "",
+    ]
+    for (machine, system), group in machines.items():
+        headings = ["model", f"{label_of(group[0].speed)}", *(f"{label_of(f.metric)}, {f.system}" for f in group)]
+        points = {point.model: point for front in group for point in front.points}
+        body = []
+        for model, point in sorted(points.items(), key=lambda item: (item[1].control, -item[1].speed.value, item[0])):
+            fields = [_point(next((p for p in front.points if p.model == model), None), front) for front in group]
+            speed = spelled(point.speed.value, point.speed.low, point.speed.high, group[0].speed.digits)
+            body.append((f"{model}{' (control)' if point.control else ''}", speed, *fields))
+        lines += [f"On {escaped(machine)}; speed of {escaped(system)}:", "", *table(headings, body)]
+    return lines
+
+
+def _point(point: Point | None, front: Front) -> str:
+    if point is None:
+        return "–"
+    return (
+        spelled(point.other.value, point.other.low, point.other.high, front.metric.digits) + _STANDINGS[point.standing]
+    )
+
+
+def _protocol(cells: Sequence[ScoredCell]) -> list[str]:
+    """The section of cells that can be compared: a table a system, ranks, gates."""
+    systems: dict[str, list[ScoredCell]] = {}
+    for cell in cells:
+        systems.setdefault(cell.system, []).append(cell)
+    (whole,) = sheets(cells)
+    lines = [f"## {escaped(whole.title)}", "", escaped(whole.question), ""]
+    for system, own in systems.items():
+        (sheet,) = sheets(without_idle_columns(own))
+        body = [(row.name, *(entry.marked for entry in row.entries)) for row in sheet.systems[system]]
+        notes = [f"- {escaped(note)}" for note in sheet.notes[system]]
+        lines += [f"### {escaped(system)}", "", *table(("model", *sheet.headings), body), *notes]
+        lines += [""] if notes else []
+    return lines + _ranks(cells) + _gates(cells[0])
+
+
+def _ranks(cells: Sequence[ScoredCell]) -> list[str]:
+    """Rank intervals: a row a model, a column a headline metric."""
+    found: dict[str, dict[str, Rank]] = {}
+    labels = []
+    for metric in rankable(cells[0].headlines):
+        if ranked := ranks(cells, metric.key):
+            labels.append(plain(metric.label))
+            for rank in ranked:
+                found.setdefault(rank.model, {})[plain(metric.label)] = rank
+    if not labels:
+        return []
+    body = [(model, *(own[label].text if label in own else "–" for label in labels)) for model, own in found.items()]
+    return [f"{_RANKS}", "", *table(("rank", *labels), sorted(body))]
+
+
+def _gates(cell: ScoredCell) -> list[str]:
+    lines = [
+        f"- {escaped(label_of(metric))}: {limits_of(metric) or 'no gate'}. {escaped(metric.source)}".rstrip()
+        for metric in sorted(cell.metrics.values(), key=lambda metric: not metric.headline)
+        if limits_of(metric) or metric.headline
+    ]
+    return folded(f"Gates of {cell.protocol['name']} and where they come from", lines) if lines else []
 
 
 def _models(cells: Sequence[ScoredCell]) -> list[str]:
     lines = ["## Models", ""]
     cards = {cell.model["name"]: (cell.is_control, cell.model) for cell in cells}
     for _, (control, card) in sorted(cards.items(), key=lambda item: (item[1][0], item[0])):
-        lines.append(f"- **{escaped(card['name'])}**, version {card['version']}{' (control)' if control else ''}: "
-                     + _passport(card))  # fmt: skip
+        link = f"entries/{quote(quote(card['name'], safe=''), safe='')}.json"
+        lines.append(
+            f"- [**{escaped(card['name'])}**]({link}), version {card['version']}{' (control)' if control else ''}: "
+            + _passport(card)
+        )
     return [*lines, ""]
 
 
 def _passport(card: Mapping[str, Any]) -> str:
-    scheme = f"{card['scheme']}-{card['stride']}" if card["scheme"] == "mts" else card["scheme"]
-    parts = [escaped(card["title"]), f"forces {escaped(scheme)}"]
+    parts = [escaped(card["title"]), f"forces {escaped(scheme_of(card))}"]
     parts += [escaped(f"tuned from {card['parent']} to {card['tuning']['target']}")] if card.get("parent") else []
     parts += [escaped(", ".join(card["authors"]))] if card.get("authors") else []
     parts += [f"licence {escaped(card['license'])}"] if card.get("license") else []
@@ -225,7 +331,7 @@ def _reproduction(cells: Sequence[ScoredCell]) -> list[str]:
         "",
         "```",
         *_commands(cells),
-        "conservbench board conservbench-results",
+        "conservbench board conservbench-results --out leaderboard",
         "```",
     ]
 

@@ -85,7 +85,7 @@ def ranks(cells: Iterable[ScoredCell], metric: str) -> tuple[Rank, ...]:
         return ()
     found = _scores(ranked, metric)
     systems = _systems(ranked, found)
-    models = sorted({model for model, system in found if system in systems})
+    models = sorted({model for model, system in found if system in systems} | _absent(ranked, systems))
     if len(models) < 2:
         return ()
     return _ranked(models, [[found.get((model, system)) for system in systems] for model in models], declared)
@@ -117,6 +117,16 @@ def _systems(cells: Sequence[ScoredCell], found: Mapping[tuple[str, str], Score 
     listed = {system for cell in cells for system in cell.protocol.get("systems", ())}
     valued = {system for (_, system), score in found.items() if _has_value(score)}
     return sorted(valued & listed if listed else valued)
+
+
+def _absent(cells: Sequence[ScoredCell], systems: Sequence[str]) -> set[str]:
+    """Models of the protocol that lack a cell of one of the systems, though their cards do not say that they must."""
+    measured: dict[str, set[str]] = {}
+    for cell in cells:
+        if not cell.model.get("systems"):
+            measured.setdefault(str(cell.model["name"]), set()).add(cell.system)
+    # one that was measured on some of the systems is ranked or not by what it has there
+    return {model for model, own in measured.items() if systems and own.isdisjoint(systems)}
 
 
 def _has_value(score: Score | None) -> bool:

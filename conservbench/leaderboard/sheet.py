@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from conservbench.leaderboard.number import spelled
@@ -24,6 +24,12 @@ LEGEND: Final = (
 
 CAVEAT: Final = "†"
 """Follows a value that a note below the table qualifies."""
+
+
+def tally(scores: Iterable[Score]) -> str:
+    """How many gates passed, failed and stayed unclear, such as ``5✓3✗``; a dash where there is none."""
+    count = Counter(score.gate for score in scores if score.gate is not None)
+    return "".join(f"{count[gate]}{mark}" for gate, mark in MARKS.items() if count[gate]) or "–"
 
 
 @dataclass(frozen=True)
@@ -82,11 +88,28 @@ class Sheet:
 
 def sheets(cells: Iterable[ScoredCell]) -> list[Sheet]:
     """One sheet for each protocol, version, card and tier: what is not comparable does not share a table."""
+    return [_sheet(group) for group in comparable(cells)]
+
+
+def comparable(cells: Iterable[ScoredCell]) -> list[list[ScoredCell]]:
+    """The cells of each sheet: of one protocol, version, card and tier."""
     groups: dict[tuple[str, int, str, str], list[ScoredCell]] = {}
     for cell in cells:
         card = cell.protocol
         groups.setdefault((card["name"], card["version"], card.get("digest", ""), cell.tier), []).append(cell)
-    return [_sheet(group) for group in groups.values()]
+    return list(groups.values())
+
+
+def without_idle_columns(cells: Sequence[ScoredCell]) -> list[ScoredCell]:
+    """The same cells of one system without headline metrics that have no meaning there for any of them."""
+    asked = [cell for cell in cells if cell.outcome is not Outcome.UNSUPPORTED]
+    useful = {score.metric for cell in asked for score in cell.scores if not _asked_in_vain(score, cell)}
+    kept = []
+    for cell in cells:
+        shown = {metric.key for metric in cell.headlines} & useful
+        metrics = {key: each for key, each in cell.metrics.items() if key in shown or not each.headline}
+        kept.append(replace(cell, metrics=metrics) if shown else cell)
+    return kept
 
 
 def plain(text: str) -> str:
@@ -155,7 +178,7 @@ def _row(cell: ScoredCell, columns: Sequence[Metric]) -> Row:
         Entry(_asked_in_vain(scores[metric.key], cell) or value_of(scores[metric.key], metric), scores[metric.key].gate)
         for metric in columns
     ]
-    return Row(plain(cell.model["name"]), cell.is_control, (*entries, _tally(cell)))
+    return Row(plain(cell.model["name"]), cell.is_control, (*entries, Entry(tally(cell.scores))))
 
 
 def _asked_in_vain(score: Score, cell: ScoredCell) -> str:
@@ -168,12 +191,6 @@ def _needs_a_note(score: Score, cell: ScoredCell) -> bool:
     if not score.reason and _asked_in_vain(score, cell):
         return False
     return score.value is None or score.outcome is not Outcome.COMPLETED
-
-
-def _tally(cell: ScoredCell) -> Entry:
-    """How many gates of the cell passed, failed and stayed unclear."""
-    count = Counter(score.gate for score in cell.scores if score.gate is not None)
-    return Entry("".join(f"{count[gate]}{mark}" for gate, mark in MARKS.items() if count[gate]) or "–")
 
 
 def _notes(cell: ScoredCell, columns: Sequence[Metric]) -> list[str]:
@@ -195,4 +212,12 @@ def _notes(cell: ScoredCell, columns: Sequence[Metric]) -> list[str]:
         for (outcome, reason), labels in whys.items()
     ]
     gates = [f"{MARKS['fail']} {'; '.join(failed)}"] if failed else []
-    return [*reasons, *gates]
+    return [*_ending(cell, shown), *reasons, *gates]
+
+
+def _ending(cell: ScoredCell, shown: Collection[str]) -> list[str]:
+    """How a cell ended, where it ended badly and no field says so."""
+    outcomes = {score.outcome for score in cell.scores if score.metric in shown}
+    if cell.outcome in outcomes | {Outcome.COMPLETED, Outcome.UNSUPPORTED}:
+        return []
+    return [f"{cell.outcome.replace('_', ' ')}: {cell.reason or 'no reason recorded'}"]

@@ -9,6 +9,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
 from conservbench.leaderboard.sheet import LEGEND, Entry, Sheet, sheets
+from conservbench.leaderboard.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -28,13 +29,26 @@ def rich_tables(cells: Iterable[ScoredCell]) -> RenderableType:
     from rich.padding import Padding
     from rich.text import Text
 
+    every = list(cells)
     drawn: list[RenderableType] = []
-    for sheet in sheets(cells):
+    for sheet in sheets(every):
         drawn += [Text(sheet.title, style="bold"), Text(sheet.question, style="italic"), _Fitted(sheet)]
         for system, notes in sheet.notes.items():
             drawn += [Padding(Text(f"{system}, {note}", style="dim"), (0, 0, 0, 2)) for note in notes]
         drawn.append(Text())
-    return Group(*drawn, Text(LEGEND, style="dim") if drawn else Text("no scores"))
+    if not drawn:
+        return Text("no scores")
+    said = [Text(f"- {each.sentence}") for each in _verdicts(every)]
+    return Group(*drawn, Text(LEGEND, style="dim"), *([Text(), *said] if said else []))
+
+
+def _verdicts(cells: Sequence[ScoredCell]) -> list[Verdict]:
+    """Of the models whose gates were judged, not of controls, whose answer is known."""
+    models: dict[str, list[ScoredCell]] = {}
+    for cell in cells:
+        if not cell.is_control:
+            models.setdefault(cell.model["name"], []).append(cell)
+    return [said for said in map(verdict, models.values()) if said.level != "not measured"]
 
 
 def html_tables(cells: Iterable[ScoredCell]) -> str:
