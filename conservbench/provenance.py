@@ -14,6 +14,9 @@ from typing import Any
 PACKAGES = ("torch", "mace-torch", "e3nn", "ase", "vesin", "numpy", "xarray", "h5netcdf", "safetensors")
 """Distributions whose version may move a number, or is needed to read the file."""
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""On Linux, a random number of the last start of the machine."""
+
 
 def provenance(
     *, device: str, dtype: str, threads: int, seeds: Mapping[str, int], digests: Mapping[str, str]
@@ -81,10 +84,9 @@ def boot() -> str | None:
 
     A digest of a random number that Linux draws at every start, so that it names no machine.
     """
-    source = Path("/proc/sys/kernel/random/boot_id")
-    if not source.is_file():
+    if not BOOT_ID.is_file():
         return None
-    return hashlib.sha256(source.read_bytes().strip()).hexdigest()[:16]
+    return hashlib.sha256(BOOT_ID.read_bytes().strip()).hexdigest()[:16]
 
 
 def _git(root: Path, *words: str) -> str:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from conservbench import provenance as module
-from conservbench.provenance import git_state, provenance, version_of
+from conservbench.provenance import boot, git_state, provenance, version_of
 
 
 def record():
@@ -45,3 +45,21 @@ def test_git_state(monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda self: False)
     assert git_state() is None
     git_state.cache_clear()
+
+
+def test_boot_tells_starts_of_machines_apart(monkeypatch, tmp_path):
+    source = tmp_path / "boot_id"
+    monkeypatch.setattr(module, "BOOT_ID", source)
+    found = []
+    for text in (None, "one\n", "one", "two"):
+        boot.cache_clear()
+        if text is not None:
+            source.write_text(text)
+        found.append(boot())
+    boot.cache_clear()
+    nowhere, first, again, other = found
+    assert nowhere is None
+    # of SHA-256("one")
+    assert first == again == "7692c3ad3540bb80"
+    assert other != first
+    assert record()["boot"] == boot()

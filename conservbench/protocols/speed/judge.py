@@ -28,6 +28,9 @@ MICROSECONDS: Final = 1e6
 MEGABYTE: Final = 1e6
 """Bytes."""
 
+RESOLUTION: Final = 0.1
+"""MB that resident memory may be off: it counts pages, and scraps of freed memory are used again."""
+
 DAY: Final = 86400.0
 """Seconds."""
 
@@ -118,7 +121,11 @@ def _memory(metric: str, peaks: xr.DataArray, data: xr.Dataset, size: int) -> Fi
     if str(size) not in json.loads(data.attrs["left_out"]) and not bool(np.isfinite(peaks).any()):
         reason = "the peak of resident memory can be told on Linux with glibc, and on CUDA devices, only"
         return Finding(metric, MEGABYTES, None, Outcome.UNSUPPORTED, reason)
-    return _median(metric, MEGABYTES, peaks, data, size)
+    return _guarded(metric, MEGABYTES, lambda: _resolved(median_interval(peaks)), data, size)
+
+
+def _resolved(peak: Interval) -> Interval:
+    return Interval(peak.value, max(0.0, peak.low - RESOLUTION), peak.high + RESOLUTION, peak.n)
 
 
 def _exponent(data: xr.Dataset) -> Finding:

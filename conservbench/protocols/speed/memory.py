@@ -2,7 +2,8 @@
 
 On a CUDA device it is what torch's allocator hands out. On a processor torch keeps no account, and models may keep
 memory outside torch: there it is the resident memory of the process, whose peak Linux lets a process forget. Freed
-memory, which the C library holds on to, is given back before, so that the act must ask for its own again.
+memory, which the C library holds on to, is given back before, so that the act must ask for its own again; what it frees
+in between and the library cannot use again counts, as it does in a simulation.
 """
 
 from __future__ import annotations
