@@ -69,6 +69,8 @@ class Row:
         state: what became of it.
         base: the score of the baseline; None where there is none.
         head: the score now; None where there is none.
+        headline: whether tables show it where there is nothing to say of it.
+        digits: decimals of the values where no interval sets them.
         change: by how much it is worse, in ``unit``; negative where it is better, None where it is not compared.
         low: lower end of the 95 % interval of the change.
         high: upper end of it.
@@ -88,6 +90,8 @@ class Row:
     state: State
     base: Score | None = None
     head: Score | None = None
+    headline: bool = True
+    digits: int = 3
     change: float | None = None
     low: float | None = None
     high: float | None = None
@@ -100,6 +104,17 @@ class Row:
     def name(self) -> str:
         """The row in words."""
         return f"{self.model} / {self.protocol} / {self.system} / {self.metric}"
+
+    def to_row(self) -> dict[str, Any]:
+        """The row in JSON types, the scores as :meth:`conservbench.scored.Score.to_row` has them."""
+        numbers = ("change", "low", "high", "tolerance", "detectable", "p_value")
+        return {
+            **{key: getattr(self, key) for key in ("model", "protocol", "system", "metric", "unit", "state")},
+            "base": self.base and self.base.to_row(),
+            "head": self.head and self.head.to_row(),
+            **{key: getattr(self, key) for key in numbers},
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True)
@@ -130,6 +145,10 @@ class Comparison:
         """The rows in one of these states."""
         return tuple(row for row in self.rows if row.state in states)
 
+    def to_document(self) -> dict[str, Any]:
+        """The comparison in JSON types."""
+        return {"verdict": self.verdict, "rate": FAMILY_RATE, "rows": [row.to_row() for row in self.rows]}
+
 
 def compare(base: Iterable[ScoredCell], head: Iterable[ScoredCell]) -> Comparison:
     """Compare cells measured now with those of a baseline; cells of a model of the same name belong together.
@@ -153,7 +172,7 @@ def compare(base: Iterable[ScoredCell], head: Iterable[ScoredCell]) -> Compariso
         else:
             rows.append(_outcome_row(cell, "new", head=_ending(cell), reason="not in the baseline"))
     for place, cell in before.items():
-        if place not in now and place[0] in models:
+        if place not in now and place[0] in models and cell.outcome in _MEASURED:
             rows.append(_outcome_row(cell, "missing", base=_ending(cell), reason="not measured now"))
     return Comparison(_decided(rows))
 
@@ -298,6 +317,8 @@ def _compared(
             state=state,
             base=base,
             head=head,
+            headline=metric in cell.headlines,
+            digits=metric.digits,
             reason=reason,
         )
 
