@@ -129,7 +129,7 @@ def _glance(cells: Sequence[ScoredCell]) -> list[str]:
     models: dict[str, list[ScoredCell]] = {}
     for cell in sorted(cells, key=lambda cell: cell.is_control):
         models.setdefault(str(cell.model["name"]), []).append(cell)
-    gated = {name: own for name, own in models.items() if any(score.gate for cell in own for score in cell.scores)}
+    gated = {name: own for name, own in models.items() if any(map(_has_gates, own))}
     protocols = sorted({cell.protocol["name"] for cell in cells if _has_gates(cell)})
     body, sentences = [], []
     for name, own in gated.items():
@@ -143,7 +143,7 @@ def _glance(cells: Sequence[ScoredCell]) -> list[str]:
     lines += [f"{escaped(LEGEND)} {_VERDICTS}", "", *sentences, ""]
     if others := [cell for cell in cells if cell.model["name"] not in gated]:
         count, names = len({cell.model["name"] for cell in others}), sorted({cell.protocol["name"] for cell in others})
-        lines += [f"No verdict on {count} more, for which no gate was judged: see {escaped(', '.join(names))}.", ""]
+        lines += [f"No verdict on {count} more, measured without gates: see {escaped(', '.join(names))}.", ""]
     return lines
 
 

@@ -174,11 +174,14 @@ def _columns(cells: Sequence[ScoredCell]) -> tuple[Metric, ...]:
 
 def _row(cell: ScoredCell, columns: Sequence[Metric]) -> Row:
     scores = {score.metric: score for score in cell.scores}
-    entries = [
-        Entry(_asked_in_vain(scores[metric.key], cell) or value_of(scores[metric.key], metric), scores[metric.key].gate)
-        for metric in columns
-    ]
+    entries = [_entry(scores.get(metric.key), metric, cell) for metric in columns]
     return Row(plain(cell.model["name"]), cell.is_control, (*entries, Entry(tally(cell.scores))))
+
+
+def _entry(score: Score | None, metric: Metric, cell: ScoredCell) -> Entry:
+    if score is None:
+        return Entry("missing")
+    return Entry(_asked_in_vain(score, cell) or value_of(score, metric), score.gate)
 
 
 def _asked_in_vain(score: Score, cell: ScoredCell) -> str:

@@ -102,15 +102,13 @@ class _Judged:
 
     @property
     def text(self) -> str:
-        """``energy drift 190 ± 30 meV/atom/ps (limit ±0.26) on si-liquid-64``."""
+        """``energy drift 190 ± 30 meV/atom/ps (limit ±0.26) on si-liquid-64``, or how it ended."""
+        label, score = plain(self.metric.label), self.score
+        if score.value is None or score.low is None or score.high is None:
+            return f"{label} {score.outcome.replace('_', ' ')} on {self.cell.system}"
         unit = "" if self.metric.unit == "1" else f" {plain(self.metric.unit)}"
-        return f"{plain(self.metric.label)} {self._value}{unit} (limit {limit_of(self.metric)}) on {self.cell.system}"
-
-    @property
-    def _value(self) -> str:
-        if self.score.value is None or self.score.low is None or self.score.high is None:
-            return self.score.outcome.replace("_", " ")
-        return spelled(self.score.value, self.score.low, self.score.high, self.metric.digits)
+        value = spelled(score.value, score.low, score.high, self.metric.digits)
+        return f"{label} {value}{unit} (limit {limit_of(self.metric)}) on {self.cell.system}"
 
 
 def limit_of(metric: Metric) -> str:

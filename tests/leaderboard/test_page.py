@@ -1,11 +1,12 @@
 """The published page."""
 
-import json
 import re
+from dataclasses import replace
 
 import pytest
 
-from conservbench.leaderboard.page import BoardError, check_publishable, escaped, markdown, results_json, write_board
+from conservbench.leaderboard.markup import escaped
+from conservbench.leaderboard.page import BoardError, check_publishable, markdown
 from conservbench.outcome import Outcome
 
 EVIL = "<script>x</script> | `a` [b](c) *d*\nnew"
@@ -13,6 +14,11 @@ EVIL = "<script>x</script> | `a` [b](c) *d*\nnew"
 
 def unescaped_pipes(line: str) -> int:
     return len(re.findall(r"(?<!\\)\|", line))
+
+
+def section(page: str, title: str) -> str:
+    """The text below a heading of the second level."""
+    return page.split(f"\n## {title}")[1].split("\n## ")[0]
 
 
 def test_page_has_tables_gates_models_and_the_command(make_cell):
@@ -29,19 +35,86 @@ def test_page_has_tables_gates_models_and_the_command(make_cell):
     assert "| net | unsupported | – |" in page
     assert "- net: unsupported: no element" in page
     assert "above -0.26 and below 0.26. paper" in page
-    assert "- **net**, version 2: A network; forces direct; A. B., C; licence MIT; " in page
+    assert "- [**net**](entries/net.json), version 2: A network; forces direct; A. B., C; licence MIT; " in page
     assert "[10.1/x](https://doi.org/10.1/x); trained on: PBE." in page
     assert "conservbench run --tier standard -p nve -s si-64 -s liquid -m net -m toy\n" in page
     assert "conservbench 0.1.0 at commit 0123456789ab" in page
 
 
+def test_verdicts_come_first_and_controls_have_none(make_cell):
+    glance = section(markdown([make_cell("net"), make_cell("toy", model={"role": "control"})]), "At a glance")
+    assert "| net | not usable | 1 of 1 | 1✓1✗ |" in glance
+    assert "| toy | control | 1 of 1 | 1✓1✗ |" in glance
+    assert (
+        "- **net** is not usable: it fails 1 of 1 protocols: energy drift 7.0 ± 0.4 meV/atom/ps (limit ±0.26)" in glance
+    )
+    assert "**toy**" not in glance
+
+
+def test_cells_that_are_missing_are_counted_and_named(make_cell):
+    asked = {"systems": ["si-64", "liquid"]}
+    cells = [make_cell("a", protocol=asked), make_cell("b", protocol=asked)]
+    cells += [make_cell("a", system="liquid", protocol=asked)]
+    cells += [make_cell("c", None, outcome=Outcome.FAILED, reason="raised", protocol=asked)]
+    glance = section(markdown(cells), "At a glance")
+    assert "| a | not usable | 2 of 2 |" in glance
+    assert "| b | not usable | 1 of 2 |" in glance
+    assert re.search(r"\*\*b\*\*.* Not measured: nve on liquid\.", glance)
+    assert "| c | not measured | 0 of 2 | – |" in glance
+    assert (
+        "- **c** is not measured: failed: nve on si-64: raised. Not measured: nve on si-64 (failed), nve on" in glance
+    )
+
+
+def test_models_without_a_gate_are_counted(make_cell):
+    free = make_cell("free")
+    free = replace(free, metrics={}, scores=tuple(replace(score, gate=None) for score in free.scores))
+    assert "No verdict on 1 more, measured without gates: see nve." in section(
+        markdown([make_cell("net"), free]), "At a glance"
+    )
+
+
+def test_what_dropping_the_gradient_costs(make_cell):
+    cells = [
+        make_cell("net-gradient", (0.0, 0.1), model={"scheme": "gradient", "twin": "net-direct"}),
+        make_cell("net-direct", (7.0, 0.4), model={"scheme": "direct", "twin": "net-gradient"}),
+    ]
+    twins = section(markdown(cells), "What dropping the gradient costs")
+    assert "| what it costs | gradient: net-gradient | direct: net-direct |" in twins
+    assert r"| energy drift \[meV/atom/ps\], si-64 | 0.00 ± 0.10 ✓ | 7.0 ± 0.4 ✗ |" in twins
+    assert "- net-direct (direct) fails the one gate above that the gradient passes." in twins
+
+
+def test_no_section_without_content(make_cell):
+    page = markdown([make_cell()])
+    assert "dropping the gradient" not in page
+    assert "Speed against" not in page
+    assert "Ranks over" not in page
+
+
+def test_ranks_are_a_table_of_their_own(make_cell):
+    cells = [make_cell("far", (7.0, 0.4)), make_cell("near", (1.0, 0.4)), make_cell("nearer", (0.9, 0.4))]
+    ranked = [replace(c, metrics={**c.metrics, "drift": replace(c.metrics["drift"], better="zero")}) for c in cells]
+    page = markdown([*ranked, make_cell("toy", (0.0, 0.1), model={"role": "control"})])
+    assert "| rank | energy drift |" in page
+    assert "| far | 3 |" in page
+    assert "| near | 1–2 |" in page
+    assert "| nearer | 1–2 |" in page
+
+
+def test_versions_and_tiers_have_tables_of_their_own(make_cell):
+    cells = [make_cell("a"), make_cell("b", tier="quick"), make_cell("b", protocol={"version": 2})]
+    page = markdown(cells)
+    for title in ("version 1, standard tier", "version 1, quick tier", "version 2, standard tier"):
+        assert len([line for line in section(page, f"NVE drift: {title}").splitlines() if "7.0 ± 0.4" in line]) == 1
+
+
 def test_passports_of_tuned_models(make_cell):
     record = {"parent": "net_1", "tuning": {"target": "rdf", "steps": 20}}
-    cells = [make_cell("net_1"), make_cell("net-rdf", model=record)]
-    assert "- **net-rdf**, version 2: A network; forces direct; tuned from net\\_1 to rdf." in markdown(cells)
-    models = json.loads(results_json(cells))["models"]
-    assert (models["net-rdf"]["parent"], models["net-rdf"]["tuning"]) == ("net_1", {"target": "rdf", "steps": 20})
-    assert "parent" not in models["net_1"]
+    page = markdown([make_cell("net_1"), make_cell("net-rdf", model=record)])
+    assert (
+        "- [**net-rdf**](entries/net-rdf.json), version 2: A network; forces direct; tuned from net\\_1 to rdf." in page
+    )
 
 
 def test_one_command_for_each_block_of_cells(make_cell):
@@ -55,50 +128,32 @@ def test_one_command_for_each_block_of_cells(make_cell):
 
 def test_all_card_text_is_escaped(make_cell):
     cell = make_cell(
+        EVIL,
         drift=None,
         reason=EVIL,
-        outcome=Outcome.FAILED,
+        outcome=Outcome.EXPLODED,
         model={"title": EVIL, "authors": [EVIL], "doi": EVIL, "license": EVIL, "training_data": EVIL},
         protocol={"title": EVIL, "question": EVIL},
+        system=EVIL,
     )
-    page = markdown([cell])
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;") >= 6
-    rows = [line for line in page.splitlines() if line.startswith("|")]
-    assert {unescaped_pipes(line) for line in rows} == {4}
+    twin = make_cell("twin", (0.0, 0.1), model={"scheme": "gradient", "twin": EVIL}, system=EVIL)
+    page = markdown([cell, twin])
+    # the commands are code, in which nothing is markup
+    prose = page.split("```")[0]
+    assert "<script" not in prose
+    assert prose.count("&lt;script&gt;") >= 12
+    tables = [block.splitlines() for block in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)]
+    assert len(tables) == 3
+    for rows in tables:
+        assert len({unescaped_pipes(line) for line in rows}) == 1
     assert escaped("a|b") == r"a\|b"
-
-
-def test_json_has_scores_and_passports(make_cell):
-    document = json.loads(results_json([make_cell(), make_cell(drift=None, system="liquid")]))
-    assert document["schema"] == 1
-    assert document["models"]["net"]["version"] == 2
-    assert document["protocols"]["nve"]["version"] == 1
-    assert [score["value"] for score in document["scores"]] == [7.0, 7.0, None, None]
-    assert document["cells"][0] == {
-        "model": "net",
-        "protocol": "nve",
-        "system": "si-64",
-        "tier": "standard",
-        "outcome": "completed",
-        "reason": "",
-        "provenance": {"conservbench": "0.1.0", "git": {"commit": "0123456789abcdef", "dirty": False}, "packages": {}},
-    }
-
-
-def test_writing_twice_gives_equal_bytes(make_cell, tmp_path):
-    first = [path.read_bytes() for path in write_board([make_cell()], tmp_path / "a")]
-    second = [path.read_bytes() for path in write_board([make_cell()], tmp_path / "b")]
-    assert first == second
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["README.md", "results.json"]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"tier": "smoke"}, "smoke tier, which is never published"),
-        ({"tier": "quick"}, "differ in their protocol: version 1, standard tier against version 1, quick tier"),
-        ({"protocol": {"version": 3}}, "version 1, standard tier against version 3, standard tier"),
+        ({"protocol": {"version": 3}}, "differ in their protocol: version 1 against version 3"),
         ({"protocol": {"digest": "p2"}}, "different cards of one protocol version"),
         (
             {"protocol": {"metrics": {"drift": {"below": 9.0}}}},
@@ -106,14 +161,14 @@ def test_writing_twice_gives_equal_bytes(make_cell, tmp_path):
         ),
         ({"model": {"version": 3}}, "differ in their model: version 2 against version 3"),
         ({"model": {"digest": "d2"}}, "different cards of one model version"),
+        ({"system": "si-64"}, "nve / si-64 / net is there twice"),
     ],
 )
 def test_refusals(make_cell, change, message):
     with pytest.raises(BoardError, match=message):
-        check_publishable([make_cell(), make_cell(system="liquid", **change)])
+        check_publishable([make_cell(), make_cell(**{"system": "liquid", **change})])
 
 
-def test_nothing_is_no_page(tmp_path):
+def test_nothing_is_no_page():
     with pytest.raises(BoardError, match="no results"):
-        write_board([], tmp_path / "board")
-    assert not (tmp_path / "board").exists()
+        check_publishable([])

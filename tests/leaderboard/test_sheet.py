@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from conservbench.leaderboard.sheet import limits_of, plain, sheets
+from conservbench.leaderboard.sheet import limits_of, plain, sheets, without_idle_columns
 from conservbench.outcome import Outcome
 
 
@@ -79,3 +79,27 @@ def test_a_metric_without_meaning_for_a_measured_cell_is_a_dash(make_cell):
     (sheet,) = sheets([replace(cell, outcome=Outcome.COMPLETED)])
     assert sheet.systems["si-64"][0].entries[0].marked == "–"
     assert sheet.notes["si-64"] == ("net: unsupported: one species",)
+
+
+def test_a_cell_that_lacks_a_headline_says_so(make_cell):
+    cell = make_cell()
+    (sheet,) = sheets([replace(cell, scores=cell.scores[1:]), make_cell("other")])
+    assert sheet.systems["si-64"][0].entries[0].text == "missing"
+
+
+def test_an_ending_that_no_field_shows_is_noted(make_cell):
+    cell = replace(make_cell(drift=(0.0, 0.1)), outcome=Outcome.EXPLODED, reason="4 of 4 at stride 32")
+    (sheet,) = sheets([cell])
+    assert "net: exploded: 4 of 4 at stride 32" in sheet.notes["si-64"]
+
+
+def test_columns_that_mean_nothing_on_a_system_are_left_out(make_cell):
+    idle = make_cell()
+    unsupported = [replace(idle.scores[0], value=None, low=None, high=None, outcome=Outcome.UNSUPPORTED, gate=None)]
+    both = {key: replace(metric, headline=True) for key, metric in idle.metrics.items()}
+    idle = replace(idle, metrics=both, scores=(*unsupported, idle.scores[1]))
+    (sheet,) = sheets(without_idle_columns([idle]))
+    assert sheet.headings == ("order in dt", "gates")
+    # it means something for another one
+    (sheet,) = sheets(without_idle_columns([idle, replace(make_cell("other"), metrics=both)]))
+    assert sheet.headings == ("energy drift [meV/atom/ps]", "order in dt", "gates")

@@ -1,0 +1,105 @@
+"""Speed against fidelity."""
+
+from dataclasses import replace
+
+import pytest
+
+from conservbench.cards import Metric
+from conservbench.leaderboard.page import markdown
+from conservbench.leaderboard.pareto import fronts
+from conservbench.outcome import Outcome
+from conservbench.scored import Score
+
+SPEED = Metric("ns_per_day", "speed", "ns/day", headline=True, digits=1, better="higher")
+
+
+@pytest.fixture
+def make(make_cell):
+    """Both cells of a model: its speed and its drift, each a value and a half-width."""
+
+    def cells(name, speed, drift, *, boot="b1", role="model", better="zero"):
+        model = {"role": role}
+        value, half = speed
+        score = Score(
+            name,
+            "speed",
+            "si-64",
+            "ns_per_day",
+            value,
+            value - half,
+            value + half,
+            "ns/day",
+            7,
+            Outcome.COMPLETED,
+            None,
+        )
+        fast = make_cell(name, model=model, protocol={"name": "speed", "title": "Speed"})
+        provenance = {**fast.provenance, "boot": boot, "threads": 1, "processor": "P"}
+        fast = replace(fast, provenance=provenance, metrics={"ns_per_day": SPEED}, scores=(score,))
+        slow = make_cell(name, drift, model=model)
+        return fast, replace(slow, metrics={**slow.metrics, "drift": replace(slow.metrics["drift"], better=better)})
+
+    return cells
+
+
+def standings(cells):
+    (front,) = fronts(cells)
+    return {point.model: point.standing for point in front.points}
+
+
+def test_the_front_and_what_is_surely_behind_it(make):
+    cells = [
+        *make("fast", (10.0, 1.0), (7.0, 0.4)),
+        *make("right", (4.0, 0.5), (0.1, 0.05)),
+        # slower than "right" and further off, by whole intervals
+        *make("behind", (2.0, 0.5), (-1.0, 0.4)),
+        # behind "right" as well, but within the error of its speed
+        *make("perhaps", (3.8, 0.5), (1.0, 0.4)),
+    ]
+    assert standings(cells) == {
+        "fast": "front",
+        "right": "front",
+        "perhaps": "dominated",
+        "behind": "surely dominated",
+    }
+    (front,) = fronts(cells)
+    assert [point.model for point in front.points] == ["fast", "right", "perhaps", "behind"]
+    # a size, for what is to be near zero
+    assert (front.points[-1].other.value, front.points[-1].other.low) == pytest.approx((1.0, 0.6))
+
+
+def test_a_metric_that_is_to_be_high(make):
+    low, high = (
+        make("low", (2.0, 0.1), (1.0, 0.1), better="higher"),
+        make("high", (4.0, 0.1), (9.0, 0.1), better="higher"),
+    )
+    assert standings([*low, *high]) == {"low": "surely dominated", "high": "front"}
+
+
+def test_the_size_of_an_interval_about_zero_starts_at_zero(make):
+    (front,) = fronts([*make("a", (1.0, 0.1), (-0.1, 0.4)), *make("b", (2.0, 0.1), (3.0, 0.4))])
+    assert (front.points[1].other.low, front.points[1].other.high) == pytest.approx((0.0, 0.5))
+
+
+def test_times_of_two_machines_do_not_meet(make):
+    one, other = make("a", (1.0, 0.1), (0.1, 0.1)), make("b", (2.0, 0.1), (0.1, 0.1), boot="b2")
+    assert fronts([*one, *other]) == ()
+    assert fronts([*make("a", (1.0, 0.1), (0.1, 0.1), boot=None), *make("b", (2.0, 0.1), (0.1, 0.1), boot=None)]) == ()
+
+
+def test_controls_are_shown_and_dominate_nobody(make):
+    cells = [
+        *make("a", (1.0, 0.1), (1.0, 0.1)),
+        *make("b", (2.0, 0.1), (3.0, 0.1)),
+        *make("toy", (9.0, 0.1), (0.0, 0.1), role="control"),
+    ]
+    assert standings(cells) == {"toy": None, "b": "front", "a": "front"}
+
+
+def test_the_page_marks_the_front(make):
+    cells = [*make("a", (1.0, 0.1), (7.0, 0.4)), *make("b", (2.0, 0.1), (0.0, 0.1))]
+    page = markdown(cells)
+    assert "On P, threads: 1; speed of si-64:" in page
+    assert r"| model | speed \[ns/day\] | energy drift \[meV/atom/ps\], si-64 |" in page
+    assert "| b | 2.00 ± 0.10 | 0.00 [0.00, 0.10] ●".replace("[", r"\[").replace("]", r"\]") in page
+    assert "| a | 1.00 ± 0.10 | 7.0 ± 0.4 ▽ |" in page

@@ -1,0 +1,94 @@
+"""What a model is fit for."""
+
+from dataclasses import replace
+
+import pytest
+
+from conservbench.cards import Metric
+from conservbench.leaderboard.verdict import limit_of, verdict
+from conservbench.outcome import Outcome
+
+
+@pytest.fixture
+def make(make_cell):
+    """A cell of a protocol whose one gate is on the headline metric."""
+
+    def cell(drift=(0.0, 0.1), protocol="nve", **more):
+        made = make_cell("net", drift, protocol={"name": protocol}, **more)
+        return replace(made, scores=made.scores[:1])
+
+    return cell
+
+
+def test_all_passed_is_usable(make):
+    said = verdict([make(), make(system="liquid")])
+    assert (said.level, said.reasons) == ("usable", ())
+    assert said.sentence == "net is usable: it passes the gates of one protocol."
+
+
+def test_most_protocols_failed_is_not_usable_and_each_has_its_gravest_number(make):
+    cells = [make((7.0, 0.4)), make((30.0, 0.4), system="liquid"), make((1.0, 0.1), "relax"), make(protocol="audit")]
+    said = verdict(cells)
+    assert said.level == "not usable"
+    assert said.sentence == (
+        "net is not usable: it fails 2 of 3 protocols: energy drift 30.0 ± 0.4 meV/atom/ps (limit ±0.26) on liquid; "
+        "energy drift 1.00 ± 0.10 meV/atom/ps (limit ±0.26) on si-64."
+    )
+    assert [reason.split()[3] for reason in said.reasons] == ["30.0", "7.0", "1.00"]
+
+
+def test_one_of_two_failed_is_usable_with_care(make):
+    said = verdict([make((7.0, 0.4)), make(protocol="audit")])
+    assert said.level == "usable with care"
+    assert said.because == "energy drift 7.0 ± 0.4 meV/atom/ps (limit ±0.26) on si-64"
+
+
+def test_what_is_not_resolved_asks_for_care(make):
+    said = verdict([make((0.2, 0.4)), make((0.2, 0.4), system="liquid")])
+    assert said.sentence == ("net is usable with care: not resolved: energy drift on si-64, energy drift on liquid.")
+
+
+def test_a_gate_that_no_table_shows_asks_for_care(make_cell):
+    said = verdict([make_cell(drift=(0.0, 0.1))])
+    assert said.level == "usable with care"
+    assert said.because == "order in dt 0.00 ± 0.10 (limit above 1.5) on si-64"
+
+
+def test_an_explosion_fails(make):
+    said = verdict([make(None, outcome=Outcome.EXPLODED, reason="8 of 8 replicas")])
+    assert said.level == "not usable"
+    assert said.sentence == "net is not usable: it fails 1 of 1 protocols: energy drift exploded on si-64."
+    assert "exploded: nve on si-64: 8 of 8 replicas" in said.reasons
+
+
+def test_nothing_measured_is_told_with_the_reason(make):
+    said = verdict([make(None, outcome=Outcome.FAILED, reason="it raised")])
+    assert said.sentence == "net is not measured: failed: nve on si-64: it raised."
+    assert verdict([make(None, outcome=Outcome.UNSUPPORTED)]).level == "not measured"
+
+
+def test_a_cell_that_failed_beside_passed_ones_asks_for_care(make):
+    said = verdict([make(), make(None, outcome=Outcome.FAILED, reason="it raised", system="liquid")])
+    assert said.level == "usable with care"
+    assert said.because == "failed: nve on liquid: it raised"
+
+
+def test_one_model_at_a_time(make_cell):
+    with pytest.raises(ValueError, match="cells of 2"):
+        verdict([make_cell("a"), make_cell("b")])
+    with pytest.raises(ValueError, match="cells of 0"):
+        verdict([])
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        ({}, ""),
+        ({"below": 1e-6}, "below 1e-06"),
+        ({"above": 50}, "above 50"),
+        ({"above": -0.26, "below": 0.26}, "±0.26"),
+        ({"above": 1.0, "below": 3.0}, "1 to 3"),
+    ],
+)
+def test_limits_in_few_signs(limits, text):
+    assert limit_of(Metric("x", "x", "1", **limits)) == text
