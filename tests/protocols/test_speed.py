@@ -26,7 +26,6 @@ from conservbench.protocols.speed.memory import peak_growth
 from conservbench.protocols.speed.plots import plots
 from conservbench.protocols.speed.settings import Settings
 from conservbench.scheme import Scheme
-from conservbench.scored import gate_of
 from conservbench.state import from_atoms
 from conservbench.statistics import Interval
 from conservbench.systems import System, find_system
@@ -129,8 +128,6 @@ def test_a_stride_costs_the_mix_of_its_forces(crystal, spend):
     direct = findings(measure(model, DIRECT, crystal, SETTINGS, silent))
     assert direct["time_8"].interval == exactly(1.0)
     assert direct["speedup"].interval == exactly(2.5)
-    protocol = find_protocol("speed")
-    assert gate_of(protocol.metrics["speedup"], direct["speedup"].interval, Outcome.COMPLETED) == "pass"
 
 
 def test_a_size_is_timed_for_about_as_much_work(crystal, spend):
@@ -142,7 +139,7 @@ def test_a_size_is_timed_for_about_as_much_work(crystal, spend):
 
     once = dataclasses.replace(SETTINGS, rounds=1, trials=1, replicas=1)
     measure(Timed(cost, spend), GRADIENT, crystal, once, silent)
-    # a round that warms up, one that counts, each with a call before its steps, and two calls for the memory
+    # a round that warms up and one that counts, each with a call before its steps, and two calls for the memory
     assert {n: calls.count(n) for n in (16, 32, 64)} == {16: 2 * 9 + 2, 32: 2 * 5 + 2, 64: 2 * 3 + 2}
     # at least an outer step
     calls.clear()
@@ -413,6 +410,7 @@ def test_pictures_show_what_the_judge_says():
     data = synthetic(np.random.default_rng(8))
     found, drawn = findings(data), {plot.key: plot for plot in plots(data)}
     assert list(drawn) == ["time", "memory", "rounds"]
+    assert drawn["memory"].lines[0].y == pytest.approx([found[f"memory_{k}"].interval.value for k in (1, 2, 4, 8)])
     step, force = drawn["time"].lines
     assert step.x == tuple(SIZES)
     for copies, value, low, high in zip((1, 2, 4, 8), step.y, step.low, step.high, strict=True):
@@ -428,6 +426,8 @@ def test_sizes_without_a_time_are_gaps():
     settings = dataclasses.replace(SETTINGS, rounds=1)
     drawn = {plot.key: plot for plot in plots(measure(load_model(card, system), DIRECT, system, settings, silent))}
     assert drawn["time"].lines[0].y[1:] == (None, None, None)
+    # a toy needs less memory than can be told
+    assert list(drawn) == ["time", "rounds"]
     assert [line.name for line in drawn["rounds"].lines] == ["64 atoms"]
 
 

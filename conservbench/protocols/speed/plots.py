@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from conservbench.plot import Axis, Line, Plot, line
-from conservbench.protocols.speed.judge import MEGABYTE, MICROSECONDS
+from conservbench.protocols.speed.judge import MEGABYTE, MICROSECONDS, RESOLUTION
 from conservbench.statistics import Interval, median_interval
 
 ATOMS = Axis("number of atoms", log=True)
@@ -22,8 +22,10 @@ def plots(data: xr.Dataset) -> list[Plot]:
     """
     sizes = data["size"]
     drawn = [_time(data, sizes)]
-    if np.isfinite(data.memory).any():
-        drawn.append(_memory(data, sizes))
+    # less cannot be told from nothing
+    peaks = (data.memory / MEGABYTE).where(lambda growth: growth.median("trial") >= RESOLUTION)
+    if bool(peaks.notnull().any()):
+        drawn.append(_memory(peaks))
     return [*drawn, _rounds(data)]
 
 
@@ -43,15 +45,15 @@ def _time(data: xr.Dataset, sizes: xr.DataArray) -> Plot:
     )
 
 
-def _memory(data: xr.Dataset, sizes: xr.DataArray) -> Plot:
+def _memory(peaks: xr.DataArray) -> Plot:
     return Plot(
         "memory",
         "Memory of a step",
         ATOMS,
         Axis("growth at the peak", "MB", log=True),
-        (_over_rounds("", data.memory / MEGABYTE),),
-        f"What a step needs beyond what is held between steps, to see how many atoms fit; largest here:"
-        f" {int(sizes[-1])}. The band is the 95 % interval of the median over trials.",
+        (_over_rounds("", peaks),),
+        "What a step needs beyond what is held between steps: it says how many atoms fit. The band is the 95 % interval"
+        " of the median over trials.",
     )
 
 
