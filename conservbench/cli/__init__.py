@@ -15,7 +15,10 @@ from conservbench.hint import did_you_mean
 VERBS = {
     "run": "conservbench.cli.run:run",
     "score": "conservbench.cli.score:score",
+    "check": "conservbench.cli.check:check",
+    "baseline": "conservbench.cli.baseline:baseline",
     "board": "conservbench.cli.board:board",
+    "validate": "conservbench.cli.validate:validate",
     "list": "conservbench.cli.list_:list_",
     "show": "conservbench.cli.show:show",
     "cite": "conservbench.cli.cite:cite",
