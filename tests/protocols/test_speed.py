@@ -36,7 +36,7 @@ SETTINGS = Settings(
 GRADIENT, DIRECT, MTS = Scheme("gradient"), Scheme("direct"), Scheme("mts", 8)
 CPU = torch.device("cpu")
 needs_account = pytest.mark.skipif(
-    not clock_module._SCHEDSTAT.is_file(), reason="the system does not tell how long a thread waits for a processor"
+    not clock_module._is_accounted(), reason="the system does not tell how long a thread waits for a processor"
 )
 
 
@@ -442,6 +442,19 @@ def test_the_clock_stands_still_while_others_have_the_processor(monkeypatch):
     assert clock_module._read(lambda: next(waits)) == Reading(11.0, 3.0)
     assert Reading(11.0, 3.0).own == 8.0
     assert Reading(11.0, math.nan).own == 11.0
+
+
+def test_a_system_without_the_account_gives_the_time_on_the_wall(monkeypatch, tmp_path):
+    for text in (None, "0 0 0\n"):
+        account = tmp_path / "schedstat"
+        if text is not None:
+            account.write_text(text)
+        monkeypatch.setattr(clock_module, "_SCHEDSTAT", account)
+        before = time.perf_counter()
+        with clock_of(CPU) as clock:
+            reading = clock()
+        assert math.isnan(reading.waited)
+        assert before <= reading.own <= time.perf_counter()
 
 
 @needs_account

@@ -51,7 +51,7 @@ def clock_of(device: torch.device) -> Iterator[Clock]:
     """
     if device.type == "cuda":
         yield lambda: _after(device)
-    elif device.type == "cpu" and _SCHEDSTAT.is_file():
+    elif device.type == "cpu" and _is_accounted():
         with _SCHEDSTAT.open("rb", buffering=0) as file:
 
             def waited() -> int:
@@ -61,6 +61,11 @@ def clock_of(device: torch.device) -> Iterator[Clock]:
             yield lambda: _read(waited)
     else:
         yield lambda: Reading(perf_counter(), math.nan)
+
+
+def _is_accounted() -> bool:
+    """Whether the system keeps the account; one that does not may show zeros, also for the time that this has run."""
+    return _SCHEDSTAT.is_file() and int(_SCHEDSTAT.read_bytes().split()[0]) > 0
 
 
 def _after(device: torch.device) -> Reading:
