@@ -1,10 +1,10 @@
 """``pytest --conservbench CARD``: gates and conformance checks of a model as tests.
 
-For each card: a test for each conformance check (:mod:`conservbench.testing`); for each cell, which is a protocol on a
-system, one for how its measurement ended and one for each metric with a limit; with ``--conservbench-baseline``, one for
-each metric that is compared. A gate that fails fails its test. One that is unclear, because the interval straddles the
-limit, or that has no value, skips it with the reason: it has shown nothing. Models are measured anew in every session, as
-their code may have changed under the same version; a cell is measured when the first of its tests runs.
+For each card: a test for each conformance check (:mod:`conservbench.testing`); for each cell, a protocol on a system,
+one for how its measurement ended and one for each metric with a limit; with ``--conservbench-baseline``, one for each
+metric that is compared. A gate that fails fails its test. One that is unclear, because the interval straddles the
+limit, or that has no value, skips it with the reason: it has shown nothing. Models are measured anew in every session,
+as their code may have changed under the same version; a cell is measured when the first of its tests runs.
 
 Nothing is imported or collected without the option.
 """
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MARKER = "conservbench"
 FOLDER_KEY = "conservbench_folder"
+UNCLEAR = ": unclear: "
 TIERS = ("smoke", "quick", "standard")
 
 
@@ -59,7 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="measure on this system only (may be repeated)",
     )
     group.addoption(
-        "--conservbench-tier", choices=TIERS, default="smoke", help="how long to measure (default: %(default)s)"
+        "--conservbench-tier", choices=TIERS, default="quick", help="how long to measure (default: %(default)s)"
     )
     group.addoption(
         "--conservbench-baseline",
@@ -98,6 +99,7 @@ class _Session:
         self.baseline = None if baseline is None else config.invocation_params.dir / baseline
         self.out = None if out is None else config.invocation_params.dir / out
         self._candidates: dict[str, Candidate] = {}
+        self._not_loaded: set[str] = set()
         self._scores: dict[str, ScoredCell] = {}
 
     @pytest.hookimpl(tryfirst=True)
@@ -115,13 +117,22 @@ class _Session:
         node.workerinput[FOLDER_KEY] = str(self.folder)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Say where results were kept."""
+        """Say where results were kept, and what remains to be shown."""
+        skipped = terminalreporter.stats.get("skipped", [])
+        unclear = sum(UNCLEAR in str(report.longrepr) for report in skipped if MARKER in report.keywords)
+        if unclear:
+            longer = (
+                ""
+                if self.tier == TIERS[-1]
+                else f"; --conservbench-tier {TIERS[TIERS.index(self.tier) + 1]} knows more"
+            )
+            terminalreporter.write_line(f"conservbench: {unclear} gates unclear{longer} (pytest -rs shows them)")
         if self.out is not None:
             terminalreporter.write_line(f"conservbench: results are in {self.out}")
 
     def pytest_sessionfinish(self) -> None:
         """Keep results where that was asked for."""
-        if self.owner and self.out is not None:
+        if self.owner and self.out is not None and self.folder.is_dir():
             shutil.copytree(self.folder, self.out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.lock"))
 
     def pytest_unconfigure(self) -> None:
@@ -156,12 +167,16 @@ class _Session:
         return read_entries(self.baseline, [json.loads(cell.protocol.to_json()) for cell in self.cells])
 
     def candidate(self, card: ModelCard) -> Candidate:
-        """The model of a card, loaded once."""
+        """The model of a card, loaded once; what went wrong is told once."""
         from conservbench.testing import candidate
 
+        if card.name in self._not_loaded:
+            pytest.skip(f"{card.name}: could not be loaded")
         if card.name not in self._candidates:
+            self._not_loaded.add(card.name)
             with _measuring():
                 self._candidates[card.name] = candidate(card, self.systems[0] if self.systems else None)
+            self._not_loaded.discard(card.name)
         return self._candidates[card.name]
 
     def scored(self, cell: Cell) -> ScoredCell:
@@ -322,7 +337,7 @@ def _gate(here: _Session, cell: Cell, metric: Metric) -> Callable[[], None]:
             return
         said = f"{metric.label} is {_spelled(found, metric)}; its limit: {_limits(metric)}"
         if found.gate == "unclear":
-            pytest.skip(f"{cell.label}: unclear: {said}")
+            pytest.skip(f"{cell.label}{UNCLEAR}{said}")
         lines = [f"{cell.label}: {said}", f"  limit: {metric.source}", f"  again: {_command(cell)}"]
         raise AssertionError("\n".join(lines))
 
@@ -377,9 +392,13 @@ def _sentence(word: str, reason: str) -> str:
 def _command(cell: Cell) -> str:
     from shlex import quote
 
-    card = cell.model
-    model = card.name if card.name.startswith("ase:") else str(card.path)
-    protocol = str(cell.protocol.path)
+    from conservbench.cards import list_models, list_protocols
+
+    model, protocol = cell.model.name, cell.protocol.name
+    if not model.startswith("ase:") and model not in list_models():
+        model = str(cell.model.path)
+    if protocol not in list_protocols():
+        protocol = str(cell.protocol.path)
     return f"conservbench run -m {quote(model)} -p {quote(protocol)} -s {cell.system} --tier {cell.tier} --fresh"
 
 
