@@ -15,6 +15,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType, UnionType
@@ -167,7 +168,8 @@ class Metric:
         relative_tolerance: the same as a share of the size of the value it is compared with; the larger one counts.
         least: the lowest value that is possible; None where nothing bounds it. An interval may reach beyond.
         most: the highest value that is possible, likewise.
-        exact: whether it is computed without anything random, or is a probability, so that it has no interval.
+        exact: whether an interval of it may have no width: it is computed without anything random, is a probability, or
+            comes of counts, which may agree.
         twin: whether it compares with the result of the model's ``twin``.
         parent: whether it compares with the result of the model's ``parent``.
         control: whether it compares with the result of the ``control`` of the model's tuning.
@@ -443,7 +445,7 @@ def build(kind: type[T], table: Mapping[str, Any], where: str) -> T:
         CardError: the table does not fit, or the dataclass refuses its values.
     """
     exact_keys(table, _keys(kind), where)
-    hints = get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     for each in fields(kind):  # type: ignore[arg-type]
         if each.name not in table and each.default is MISSING and each.default_factory is MISSING:
             raise CardError(f"{where}: missing key {each.name!r} (expected {_spelled(hints[each.name])})")
@@ -610,6 +612,11 @@ def check_name(name: str, where: str) -> None:
 def _check_name(name: str, path: Path) -> None:
     if name != path.stem or not _NAME.fullmatch(name):
         raise CardError(f"{path}: name is {name!r}; expected the name of the file: letters, digits, '.', '_' and '-'")
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _keys(kind: type) -> list[str]:

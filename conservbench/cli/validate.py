@@ -1,0 +1,46 @@
+"""``conservbench validate``: whether a model card and its entry can be published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--card", required=True, metavar="FILE", type=_FILE, help="Model card, NAME.toml.")
+@click.option("--entry", required=True, metavar="FILE", type=_FILE, help="Entry of its scores, NAME.json.")
+@click.option("--artifact", metavar="FILE", type=_FILE, help="Checkpoint; its checksum is compared with the card's.")
+@click.option(
+    "--tier",
+    type=click.Choice(["quick", "standard"]),
+    default="standard",
+    show_default=True,
+    help="Tier that the cells must be of; the leaderboard takes standard.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object: model, accepted, problems.")
+def validate(card: Path, entry: Path, artifact: Path | None, tier: str, as_json: bool) -> None:
+    """Check a submission: a model card, the entry of its scores and, if it is at hand, its checkpoint.
+
+    The files are data: nothing that they name is opened or imported. Exit code: 0 accepted, 1 refused, with every
+    reason on a line of its own, 2 wrong usage.
+
+    \b
+    Example: conservbench validate --card models/net.toml --entry leaderboard/entries/net.json
+    """
+    import json
+
+    from conservbench.leaderboard.hostile_text import shown
+    from conservbench.leaderboard.submission import validate_files
+
+    problems = validate_files(card, entry, artifact, tier=tier)
+    if as_json:
+        report = {"model": shown(card.stem), "accepted": not problems, "problems": problems}
+        click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+    else:
+        for problem in problems:
+            click.echo(problem, err=True)
+        click.echo(f"refused: {len(problems)} problems" if problems else "accepted")
+    click.get_current_context().exit(1 if problems else 0)
