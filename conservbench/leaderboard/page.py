@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ from conservbench.leaderboard.coverage import Coverage, coverage
 from conservbench.leaderboard.markup import escaped, folded, table
 from conservbench.leaderboard.number import spelled
 from conservbench.leaderboard.pareto import Front, Point, Standing, fronts
-from conservbench.leaderboard.ranking import Rank, rankable, ranks
+from conservbench.leaderboard.ranking import rankable, ranks
 from conservbench.leaderboard.sheet import (
     LEGEND,
     MARKS,
@@ -26,6 +27,7 @@ from conservbench.leaderboard.sheet import (
 )
 from conservbench.leaderboard.twins import TwinRow, TwinTable, scheme_of, twins
 from conservbench.leaderboard.verdict import Verdict, verdict
+from conservbench.outcome import Outcome
 
 if TYPE_CHECKING:
     from conservbench.scored import Score, ScoredCell
@@ -36,13 +38,14 @@ _INTRODUCTION: Final = (
     "this page is written from them by `conservbench board`."
 )
 
-_VERDICTS: Final = (
-    "A model is not usable if it fails more than half of the protocols that have gates, usable with care if it fails "
-    "some or if gates stayed unclear, usable if it passes all. Cells are those measured of those asked. "
-    "Ranks further down are 95 % intervals, and overlapping ones are ties; a cell that exploded, failed or is missing "
-    "ranks last. Controls are rows whose answer is known beforehand: they check the benchmark and get neither verdict "
-    "nor rank."
-)
+_READING: Final = """\
+- A model is not usable if it fails more than half of the protocols that have gates, usable with care if it fails some
+  or if gates stayed unclear, and usable if it passes all.
+- Cells are those measured of those asked. A cell that exploded, failed or is missing counts against the model: it ranks
+  last and is never averaged over.
+- Ranks are 95 % intervals, by a bootstrap over replicas and systems; overlapping ones are ties.
+- Controls are rows whose answer is known beforehand: they check the benchmark, and have neither verdict nor rank.
+- † follows a value that a note below the table qualifies."""
 
 _RANKS: Final = "Ranks over all systems of the protocol, 1 the best:"
 
@@ -140,11 +143,11 @@ def _glance(cells: Sequence[ScoredCell]) -> list[str]:
         body.append((shown[1], shown[0], covered[name].text, *tallies))
         sentences += [] if control else [_sentence(said, covered[name])]
     lines = ["## At a glance", "", *table(("model", "verdict", "cells", *protocols), body, words=2)]
-    lines += [f"{escaped(LEGEND)} {_VERDICTS}", "", *sentences, ""]
+    lines += [escaped(LEGEND), "", *sentences, ""]
     if others := [cell for cell in cells if cell.model["name"] not in gated]:
         count, names = len({cell.model["name"] for cell in others}), sorted({cell.protocol["name"] for cell in others})
         lines += [f"No verdict on {count} more, measured without gates: see {escaped(', '.join(names))}.", ""]
-    return lines
+    return lines + folded("How to read this page", _READING.splitlines())
 
 
 def _has_gates(cell: ScoredCell) -> bool:
@@ -167,21 +170,23 @@ def _twins(cells: Sequence[ScoredCell]) -> list[str]:
         "",
     ]
     for each in tables:
-        lines += _twin_table(each)
-    return lines
+        if not each.control:
+            lines += [f"### {escaped(each.network)}", "", *_twin_table(each)]
+    controls = [each for each in tables if each.control]
+    return lines + (folded("The same of controls", [*chain(*map(_twin_table, controls))]) if controls else [])
 
 
 def _twin_table(twin: TwinTable) -> list[str]:
-    tiers = {row.tier for row in (*twin.costs, *twin.saves)}
     # a tier that all rows share is told once
-    several = len(tiers) > 1
+    several = len({row.tier for row in (*twin.costs, *twin.saves)}) > 1
     names = [f"{scheme}: {name}" for scheme, name in zip(twin.schemes, twin.members, strict=True)]
-    lines = [f"### {escaped(twin.network)}{' (control)' if twin.control else ''}", ""]
-    for title, rows in (("costs", twin.costs), ("saves", twin.saves)):
-        if rows:
-            body = [(_twin_label(row, several), *(_twin_field(row, score) for score in row.scores)) for row in rows]
-            lines += table((f"what it {title}", *names), body)
-    return [*lines, *_twin_sentences(twin), ""]
+    costs, saves = (
+        [(_twin_label(row, several), *(_twin_field(row, score) for score in row.scores)) for row in rows]
+        for rows in (twin.costs, twin.saves)
+    )
+    divider = [("what it saves:", *([""] * len(names)))] if costs and saves else []
+    heading = "what it costs" if costs else "what it saves"
+    return [*table((heading, *names), [*costs, *divider, *saves]), *_twin_sentences(twin), ""]
 
 
 def _twin_label(row: TwinRow, several: bool) -> str:
@@ -268,27 +273,45 @@ def _protocol(cells: Sequence[ScoredCell]) -> list[str]:
     (whole,) = sheets(cells)
     lines = [f"## {escaped(whole.title)}", "", escaped(whole.question), ""]
     for system, own in systems.items():
-        (sheet,) = sheets(without_idle_columns(own))
-        body = [(row.name, *(entry.marked for entry in row.entries)) for row in sheet.systems[system]]
-        notes = [f"- {escaped(note)}" for note in sheet.notes[system]]
-        lines += [f"### {escaped(system)}", "", *table(("model", *sheet.headings), body), *notes]
-        lines += [""] if notes else []
+        lines += [f"### {escaped(system)}", "", *_system(own)]
     return lines + _ranks(cells) + _gates(cells[0])
 
 
+def _system(cells: Sequence[ScoredCell]) -> list[str]:
+    """The table of one system and what a reader must know of it."""
+    if all(cell.outcome is Outcome.UNSUPPORTED for cell in cells):
+        return _unsupported(cells)
+    (sheet,) = sheets(without_idle_columns(cells))
+    ((system, rows),) = sheet.systems.items()
+    body = [(row.name, *(entry.marked for entry in row.entries)) for row in rows]
+    notes = [f"- {escaped(note)}" for note in sheet.notes[system]]
+    return [*table(("model", *sheet.headings), body), *notes, *([""] if notes else [])]
+
+
+def _unsupported(cells: Sequence[ScoredCell]) -> list[str]:
+    """A line a reason in place of a table without any number."""
+    reasons: dict[str, list[str]] = {}
+    for cell in cells:
+        reasons.setdefault(cell.reason, []).append(f"{cell.model['name']}{' (control)' if cell.is_control else ''}")
+    said = [f"{', '.join(names)}: unsupported: {why or 'no reason recorded'}" for why, names in reasons.items()]
+    return [*(f"- {escaped(each)}" for each in said), ""]
+
+
 def _ranks(cells: Sequence[ScoredCell]) -> list[str]:
-    """Rank intervals: a row a model, a column a headline metric."""
-    found: dict[str, dict[str, Rank]] = {}
-    labels = []
-    for metric in rankable(cells[0].headlines):
-        if ranked := ranks(cells, metric.key):
-            labels.append(plain(metric.label))
-            for rank in ranked:
-                found.setdefault(rank.model, {})[plain(metric.label)] = rank
-    if not labels:
-        return []
-    body = [(model, *(own[label].text if label in own else "–" for label in labels)) for model, own in found.items()]
-    return [f"{_RANKS}", "", *table(("rank", *labels), sorted(body))]
+    """Rank intervals: a row a model, a column a headline metric that tells any two models apart."""
+    found = {plain(metric.label): ranks(cells, metric.key) for metric in rankable(cells[0].headlines)}
+    found = {label: each for label, each in found.items() if each}
+    telling = {
+        label: each for label, each in found.items() if any(rank.high - rank.low < len(each) - 1 for rank in each)
+    }
+    alike = "; ".join(label for label in found if label not in telling)
+    lines = [f"No two models are told apart by: {escaped(alike)}.", ""] if alike else []
+    if not telling:
+        return lines
+    texts = {(rank.model, label): rank.text for label, each in telling.items() for rank in each}
+    models = sorted({model for model, _ in texts})
+    body = [(model, *(texts.get((model, label), "–") for label in telling)) for model in models]
+    return [_RANKS, "", *table(("rank", *telling), body), *lines]
 
 
 def _gates(cell: ScoredCell) -> list[str]:

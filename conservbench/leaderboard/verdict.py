@@ -8,7 +8,7 @@ cells ended badly, is usable with care; one that passed all is usable.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -75,7 +75,7 @@ def verdict(cells: Iterable[ScoredCell]) -> Verdict:
         level, because = "not measured", "; ".join(broken) or "nothing that it was measured by has a gate"
     elif 2 * len(worst) > len(protocols):
         level = "not usable"
-        because = f"it fails {len(worst)} of {len(protocols)} protocols: {'; '.join(each.text for each in worst)}"
+        because = f"{_failures(worst, protocols)}: {'; '.join(each.text for each in worst)}"
     elif reasons:
         level, because = "usable with care", _care(worst, others, broken, unclear)
     else:
@@ -95,10 +95,6 @@ class _Judged:
     @property
     def protocol(self) -> str:
         return str(self.cell.protocol["name"])
-
-    @property
-    def label(self) -> str:
-        return f"{plain(self.metric.label)} on {plain(self.cell.system)}"
 
     @property
     def text(self) -> str:
@@ -156,8 +152,23 @@ def _care(
     parts = [each.text for each in worst] or [each.text for each in others[:2]]
     parts += broken[:2]
     if unclear:
-        parts.append(f"not resolved: {', '.join(dict.fromkeys(each.label for each in unclear))}")
+        parts.append(f"not resolved: {_by_system(unclear)}")
     return "; ".join(parts)
+
+
+def _failures(worst: Sequence[_Judged], protocols: Collection[str]) -> str:
+    """``it fails 4 of 5 protocols, all but relax``."""
+    rest = sorted(set(protocols) - {each.protocol for each in worst})
+    but = f", all but {' and '.join(rest)}" if rest else ""
+    return f"it fails {len(worst)} of {len(protocols)} protocols{but}"
+
+
+def _by_system(unclear: Sequence[_Judged]) -> str:
+    """``T error / drift on si-64; drift on si-liquid-64``."""
+    systems: dict[str, list[str]] = {}
+    for each in unclear:
+        systems.setdefault(plain(each.cell.system), []).append(plain(each.metric.label))
+    return "; ".join(f"{' / '.join(dict.fromkeys(labels))} on {system}" for system, labels in systems.items())
 
 
 def _protocols(count: int) -> str:

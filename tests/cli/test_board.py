@@ -46,7 +46,7 @@ def test_page_and_entries_are_written(results, tmp_path):
     run = invoke(results(), "--out", out, "--json")
     assert run.exit_code == 0
     assert json.loads(run.stdout) == [str(out / "entries" / "net.json"), str(out / "README.md")]
-    assert "| net | unsupported | unsupported | unsupported | – |" in (out / "README.md").read_text()
+    assert "- net: unsupported: no energy" in (out / "README.md").read_text()
     entry = json.loads((out / "entries" / "net.json").read_text())
     assert entry["cells"][0]["outcome"] == "unsupported"
 

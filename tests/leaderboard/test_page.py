@@ -100,6 +100,21 @@ def test_ranks_are_a_table_of_their_own(make_cell):
     assert "| far | 3 |" in page
     assert "| near | 1–2 |" in page
     assert "| nearer | 1–2 |" in page
+    assert "told apart" not in page
+
+
+def test_ranks_that_tell_nobody_apart_are_a_line(make_cell):
+    cells = [make_cell("near", (1.0, 0.4)), make_cell("nearer", (0.9, 0.4))]
+    ranked = [replace(c, metrics={**c.metrics, "drift": replace(c.metrics["drift"], better="zero")}) for c in cells]
+    page = markdown(ranked)
+    assert "No two models are told apart by: energy drift." in page
+    assert "| rank |" not in page
+
+
+def test_a_system_that_nobody_can_be_asked_about_has_lines_for_a_table(make_cell):
+    cells = [make_cell(), make_cell(drift=None, system="liquid", outcome=Outcome.UNSUPPORTED, reason="no element")]
+    page = markdown(cells)
+    assert "### liquid\n\n- net: unsupported: no element\n" in page
 
 
 def test_versions_and_tiers_have_tables_of_their_own(make_cell):

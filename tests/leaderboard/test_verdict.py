@@ -31,7 +31,8 @@ def test_most_protocols_failed_is_not_usable_and_each_has_its_gravest_number(mak
     said = verdict(cells)
     assert said.level == "not usable"
     assert said.sentence == (
-        "net is not usable: it fails 2 of 3 protocols: energy drift 30.0 ± 0.4 meV/atom/ps (limit ±0.26) on liquid; "
+        "net is not usable: it fails 2 of 3 protocols, all but audit: "
+        "energy drift 30.0 ± 0.4 meV/atom/ps (limit ±0.26) on liquid; "
         "energy drift 1.00 ± 0.10 meV/atom/ps (limit ±0.26) on si-64."
     )
     assert [reason.split()[3] for reason in said.reasons] == ["30.0", "7.0", "1.00"]
@@ -45,7 +46,7 @@ def test_one_of_two_failed_is_usable_with_care(make):
 
 def test_what_is_not_resolved_asks_for_care(make):
     said = verdict([make((0.2, 0.4)), make((0.2, 0.4), system="liquid")])
-    assert said.sentence == ("net is usable with care: not resolved: energy drift on si-64, energy drift on liquid.")
+    assert said.sentence == ("net is usable with care: not resolved: energy drift on si-64; energy drift on liquid.")
 
 
 def test_a_gate_that_no_table_shows_asks_for_care(make_cell):
