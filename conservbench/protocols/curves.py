@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from conservbench.plot import Line, line
-from conservbench.statistics import Interval, mean_interval
+from conservbench.statistics import Interval, mean_interval, median_interval
 
 POINTS: Final = 32
 """Points of a curve with a band: a cell of a leaderboard has five or so pictures, of which a page loads many."""
@@ -51,6 +51,24 @@ def interval_line(
     if not np.isfinite(widths).any():
         return line(name, x, _short(value, widths), style=style)
     return line(name, x, _short(value, widths), _short(low, widths), _short(high, widths), style)
+
+
+def median_line(name: str, x: ArrayLike, samples: ArrayLike, points: int = POINTS) -> Line:
+    """Median of independent samples at each x, with its interval by order statistics as the band.
+
+    Args:
+        name: of the line.
+        x: (n_x,).
+        samples: (n, n_x); those that are not finite are left out; fewer than six give no band.
+        points: see :func:`mean_line`.
+    """
+    across, values = np.asarray(x, dtype=float), np.asarray(samples, dtype=float)
+    places = _spread(len(across), points)
+    found = [median_interval(column) if np.isfinite(column).any() else None for column in values[:, places].T]
+    rows = [(np.nan,) * 3 if each is None else (each.value, each.low, each.high) for each in found]
+    value, low, high = np.array(rows, dtype=float).reshape(-1, 3).T
+    edges = (low, high) if np.isfinite(high - low).any() else ((), ())
+    return line(name, across[places], value, *edges)
 
 
 def replica_lines(name: str, x: ArrayLike, samples: ArrayLike, lasted: ArrayLike, points: int = POINTS) -> list[Line]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from conservbench.plot import Axis, Line, Plot, line
 from conservbench.protocols.audit.judge import NOISE
-from conservbench.protocols.curves import interval_line, level, mean_line
+from conservbench.protocols.curves import interval_line, mean_line
 from conservbench.statistics import Interval, ratio_interval
 from conservbench.units import MILLI
 
@@ -49,10 +49,10 @@ def _by_distance(data: xr.Dataset) -> Plot:
         Axis("lambda_ij"),
         (
             interval_line("lambda_ij", distance, found, "curve"),
-            line("noise", distance, np.minimum(noise, 1.0), style="reference"),
+            line("noise", distance, np.minimum(noise, 1.0)),
         ),
         "A gradient force has 0 at every distance; at 1 the force between two atoms has no energy at all. The band is "
-        "the 95 % interval over snapshots, and what is below the dashed line is noise.",
+        "the 95 % interval over snapshots, and what is below the noise says nothing.",
     )
 
 
@@ -67,9 +67,9 @@ def _by_snapshot(data: xr.Dataset) -> Plot:
         Axis("lambda", log=True),
         (
             line("lambda", order, np.sort(np.maximum(found, SMALLEST))[::-1], style="points"),
-            level("noise", order, max(NOISE * _floor(data), SMALLEST)),
+            line("noise", order[[0, -1]], np.full(2, max(NOISE * _floor(data), SMALLEST))),
         ),
-        "A gradient force is within the noise, the dashed line; 1 is a force of pure rotation. Each point is one "
+        "A gradient force is within the noise; 1 is a force of pure rotation. Each point is one "
         "snapshot, from a few probes.",
     )
 

@@ -111,7 +111,7 @@ def _speed(data: xr.Dataset, longer: list[int]) -> Plot:
         Axis("speed-up"),
         (
             interval_line("measured", longer, ratios),
-            line("in theory", every, [speedup_in_theory(cost, each) for each in every], style="reference"),
+            line("in theory", every, [speedup_in_theory(cost, each) for each in every]),
         ),
         f"In theory a fast force that is {cost:.3g} times cheaper can save no more than that, however long the stride. "
         "Bars are 95 % intervals of the median over rounds; fewer than six rounds have none.",
