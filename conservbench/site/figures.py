@@ -38,7 +38,7 @@ def figure_of(plot: Plot) -> Figure:
 
 
 def overlaid(plots: Mapping[str, Plot], slots: Mapping[str, int]) -> Figure:
-    """The same picture of several models: a colour for each model, a dash for each line.
+    """The same picture of several models: a colour for each model; dashes tell its lines apart, and models of one line.
 
     Args:
         plots: model to its picture, all of one key.
@@ -56,7 +56,7 @@ def overlaid(plots: Mapping[str, Plot], slots: Mapping[str, int]) -> Figure:
                     traces += _traces(line, plot, None, 0, "", line.name or "reference")
                 continue
             name = f"{model}, {line.name}" if line.name else model
-            traces += _traces(line, plot, slots[model], place + slots[model] // SLOTS, model, name)
+            traces += _traces(line, plot, slots[model], place + slots[model], model, name)
             place += 1
     return {"data": traces, "layout": _layout(next(iter(plots.values())))}
 

@@ -128,11 +128,17 @@ def _board(cells: Sequence[ScoredCell]) -> Board:
         cards=cards,
         names=Names(file_names(cards), file_names(cell.protocol["name"] for cell in cells), file_names(networks)),
         networks=networks,
-        standings={name: standing(name, cells) for name in cards},
+        standings=_standings(cells, cards),
         here=installed(),
         slots=_slots(cells, cards),
         standalone=False,
     )
+
+
+def _standings(cells: Sequence[ScoredCell], cards: Iterable[str]) -> dict[str, Standing]:
+    """Models before controls, those without a verdict last among them."""
+    found = {name: standing(name, cells) for name in cards}
+    return dict(sorted(found.items(), key=lambda item: (item[1].control, item[1].verdict.level == "not measured")))
 
 
 def _slots(cells: Sequence[ScoredCell], cards: Iterable[str]) -> dict[str, int]:

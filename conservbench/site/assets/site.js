@@ -41,7 +41,7 @@ function setUpTables() {
   });
   for (const table of document.querySelectorAll("table.sortable")) {
     const columns = [...table.querySelectorAll("thead th")].map((head) => {
-      if (head.dataset.kind === "measured") return { type: "measured", className: "number" };
+      if (head.dataset.kind === "measured") return { type: "measured" };
       return head.dataset.kind === "fixed" ? { orderable: false } : { type: "string" };
     });
     const many = table.tBodies[0].rows.length > 5;
@@ -137,7 +137,11 @@ function draw(element) {
   const settings = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   drawn.set(element.id, element);
   return Plotly.react(canvas, traces, layoutOf(figure, traces, canvas.clientWidth), settings)
-    .then(() => { element.dataset.drawn = "yes"; });
+    .then(() => {
+      // the words of a drawing, read one by one, say nothing: its label, note and numbers do
+      for (const drawing of canvas.querySelectorAll("svg.main-svg")) drawing.setAttribute("aria-hidden", "true");
+      element.dataset.drawn = "yes";
+    });
 }
 
 function redrawAll() {
@@ -206,8 +210,8 @@ function chooseLine(element) {
   const id = `${element.id}-line`;
   const select = make("select", { id }, make("option", { value: "all" }, "all"));
   for (const line of lines) select.append(make("option", { value: `=${line}` }, line || "unnamed"));
-  // several lines of many models are a tangle: one of them at first
-  select.selectedIndex = 1;
+  // several lines of many models are a tangle: the last of them at first
+  select.selectedIndex = lines.size;
   select.addEventListener("change", () => {
     draw(element);
     if (element.querySelector("details.numbers").open) showNumbers(element);
