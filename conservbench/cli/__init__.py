@@ -19,6 +19,7 @@ VERBS = {
     "baseline": "conservbench.cli.baseline:baseline",
     "board": "conservbench.cli.board:board",
     "validate": "conservbench.cli.validate:validate",
+    "export": "conservbench.cli.export:export",
     "list": "conservbench.cli.list_:list_",
     "show": "conservbench.cli.show:show",
     "cite": "conservbench.cli.cite:cite",
