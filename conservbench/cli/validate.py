@@ -20,12 +20,12 @@ _FILE = click.Path(path_type=Path)
     show_default=True,
     help="Tier that the cells must be of; the leaderboard takes standard.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object: model, accepted, problems.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object: model, accepted, problems, remarks.")
 def validate(card: Path, entry: Path, artifact: Path | None, tier: str, as_json: bool) -> None:
     """Check a submission: a model card, the entry of its scores and, if it is at hand, its checkpoint.
 
-    The files are data: nothing that they name is opened or imported. Exit code: 0 accepted, 1 refused, with every
-    reason on a line of its own, 2 wrong usage.
+    The files are data: nothing that they name is opened or imported. What is accepted may come with remarks on what a
+    person should look at. Exit code: 0 accepted, 1 refused, with every reason on a line of its own, 2 wrong usage.
 
     \b
     Example: conservbench validate --card models/net.toml --entry leaderboard/entries/net.json
@@ -33,14 +33,17 @@ def validate(card: Path, entry: Path, artifact: Path | None, tier: str, as_json:
     import json
 
     from conservbench.leaderboard.hostile_text import shown
-    from conservbench.leaderboard.submission import validate_files
+    from conservbench.leaderboard.submission import remarks, validate_files
 
     problems = validate_files(card, entry, artifact, tier=tier)
+    looked_at = [] if problems else remarks(card.read_text(encoding="utf-8"), entry.read_text(encoding="utf-8"))
     if as_json:
-        report = {"model": shown(card.stem), "accepted": not problems, "problems": problems}
+        report = {"model": shown(card.stem), "accepted": not problems, "problems": problems, "remarks": looked_at}
         click.echo(json.dumps(report, indent=1, ensure_ascii=False))
     else:
         for problem in problems:
             click.echo(problem, err=True)
-        click.echo(f"refused: {len(problems)} problems" if problems else "accepted")
+        for remark in looked_at:
+            click.echo(f"look at: {remark}")
+        click.echo(f"refused: {len(problems)} problem{'s' * (len(problems) > 1)}" if problems else "accepted")
     click.get_current_context().exit(1 if problems else 0)

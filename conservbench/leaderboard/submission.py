@@ -46,6 +46,39 @@ def validate(card_text: str, entry_text: str, artifact: Path | None = None, *, t
     return [*told[:MOST_PROBLEMS], f"and {more} more"] if more > 0 else told
 
 
+def remarks(card_text: str, entry_text: str) -> list[str]:
+    """What a person should look at in a submission that nothing stands against: it may be right, or may hide something.
+
+    Args:
+        card_text: TOML of the model card.
+        entry_text: JSON of the entry.
+
+    Returns:
+        Sentences on one line each; none where the submission cannot be read.
+    """
+    card, _ = read_submitted(card_text)
+    try:
+        cells = cells_of(parse(entry_text, "entry"), "entry")
+    except EntryError:
+        cells = []
+    if card is None or not cells:
+        return []
+    said = []
+    if card.options:
+        said.append(f"card: the loader {card.loader} is told {json.dumps(card.options, ensure_ascii=False)}")
+    if card.systems:
+        said.append(f"card: it is made for {', '.join(card.systems)}, in place of the systems of the protocols")
+    for cell in cells:
+        shown_in_tables = {metric.key for metric in cell.headlines}
+        holes: dict[str, list[str]] = {}
+        for score in cell.scores:
+            if score.value is None and score.metric in shown_in_tables:
+                holes.setdefault(score.reason or cell.reason or str(score.outcome), []).append(score.metric)
+        where = f"entry: {cell.protocol['name']} / {cell.system}"
+        said += [f"{where}: no value of {', '.join(keys)}: {reason}" for reason, keys in holes.items()]
+    return list(dict.fromkeys(map(shown, said)))[:MOST_PROBLEMS]
+
+
 def validate_files(card: Path, entry: Path, artifact: Path | None = None, *, tier: str = "standard") -> list[str]:
     """What stands against a submission as files ``NAME.toml`` and ``NAME.json``; see :func:`validate`.
 

@@ -507,6 +507,25 @@ def test_a_text_for_html_stays_text():
     assert checked(card, entry_of(card)) == []
 
 
+def test_what_may_hide_something_is_remarked():
+    card = {**CARD, "options": {"device": "x\u202e"}, "systems": ["si-64"]}
+    entry = forged(lambda d, c, s: s.update(value=None, low=None, high=None, n=0, reason="it has no energy"))
+    said = submission.remarks(tomli_w.dumps(card), json.dumps(entry))
+    assert said[:2] == [
+        'card: the loader mace is told {"device": "x<U+202E>"}',
+        "card: it is made for si-64, in place of the systems of the protocols",
+    ]
+    assert "entry: nve / si-64: no value of drift: it has no energy" in said
+    harmless(said)
+    # the same hole is no reason to refuse it: a model may have no energy
+    assert checked(entry=entry) == []
+
+
+def test_nothing_is_remarked_of_what_cannot_be_read():
+    assert submission.remarks("", json.dumps(SOUND)) == []
+    assert submission.remarks(tomli_w.dumps(CARD), "{") == []
+
+
 # ------------------------------------------------------------------------------------------------------ the artifact
 
 
@@ -548,9 +567,12 @@ def run(*words):
 
 def test_the_command_accepts(files, artifact):
     done = run("--card", files[0], "--entry", files[1], "--artifact", artifact)
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "accepted\n", "")
+    assert (done.exit_code, done.stdout.splitlines()[-1], done.stderr) == (0, "accepted", "")
     done = run("--card", files[0], "--entry", files[1], "--json")
-    assert json.loads(done.stdout) == {"model": "acme-direct", "accepted": True, "problems": []}
+    report = json.loads(done.stdout)
+    assert (report["model"], report["accepted"], report["problems"]) == ("acme-direct", True, [])
+    hole = "entry: relax / si-vacancy-63: no value of regret: nothing to be compared with"
+    assert hole in report["remarks"]
 
 
 def test_the_command_refuses_with_every_reason_on_a_line(files, artifact):
