@@ -46,10 +46,12 @@ def board(source: Path, out: Path | None, html: Path | None, check: bool, as_jso
     if out is not None:
         again = own and out.resolve() == source.resolve()
         paths += _published(() if again else cells, out, check)
+    site: list[Path] = []
     if html is not None:
         from conservbench.site import write_site
 
-        paths += write_site(cells, html)
+        site = write_site(cells, html)
+        paths += site
     if as_json:
         import json
 
@@ -57,8 +59,10 @@ def board(source: Path, out: Path | None, html: Path | None, check: bool, as_jso
     elif check:
         click.echo("\n".join(f"{path} is not up to date" for path in paths) or f"{out} is up to date")
     else:
-        for path in paths:
+        for path in paths[: len(paths) - len(site)]:
             click.echo(f"wrote {path}")
+        if html is not None:
+            click.echo(f"wrote {html / 'index.html'} and {len(site) - 1} more files of the site")
     click.get_current_context().exit(int(check and bool(paths)))
 
 

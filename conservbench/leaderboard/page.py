@@ -143,7 +143,7 @@ def _glance(cells: Sequence[ScoredCell]) -> list[str]:
         body.append((shown[1], shown[0], covered[name].text, *tallies))
         sentences += [] if control else [_sentence(said, covered[name])]
     lines = ["## At a glance", "", *table(("model", "verdict", "cells", *protocols), body, words=2)]
-    lines += [escaped(LEGEND), "", *sentences, ""]
+    lines += [escaped(LEGEND), "", *sentences, *([""] if sentences else [])]
     if others := [cell for cell in cells if cell.model["name"] not in gated]:
         count, names = len({cell.model["name"] for cell in others}), sorted({cell.protocol["name"] for cell in others})
         lines += [f"No verdict on {count} more, measured without gates: see {escaped(', '.join(names))}.", ""]

@@ -11,14 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from conservbench.leaderboard.machine import TIMED, is_known, machine_name
+from conservbench.leaderboard.sheet import comparable
 from conservbench.statistics import Interval
 
 if TYPE_CHECKING:
     from conservbench.cards import Metric
     from conservbench.scored import Score, ScoredCell
-
-PROTOCOL: Final = "speed"
-"""The protocol that measures times."""
 
 SPEED: Final = "ns_per_day"
 """Its metric on the one axis: higher is better."""
@@ -51,7 +50,7 @@ class Front:
     """Speed on one machine against one metric on one system.
 
     Attributes:
-        machine: processor and threads.
+        machine: processor, device and threads.
         speed: the metric of speed.
         speed_system: what it was measured on.
         metric: the other one.
@@ -83,8 +82,8 @@ def fronts(cells: Iterable[ScoredCell]) -> tuple[Front, ...]:
         Fronts of two models or more, controls not counted.
     """
     every = list(cells)
-    timed = _groups(cell for cell in every if cell.protocol["name"] == PROTOCOL and cell.provenance.get("boot"))
-    others = _groups(cell for cell in every if cell.protocol["name"] != PROTOCOL)
+    timed = _groups(cell for cell in every if cell.protocol["name"] == TIMED and is_known(cell))
+    others = _groups(cell for cell in every if cell.protocol["name"] != TIMED)
     found = []
     for fast in timed:
         for group in others:
@@ -96,14 +95,12 @@ def fronts(cells: Iterable[ScoredCell]) -> tuple[Front, ...]:
 
 
 def _groups(cells: Iterable[ScoredCell]) -> list[list[ScoredCell]]:
-    """Cells that can be compared: of one protocol, version, card, tier and system, times of one running machine."""
-    groups: dict[tuple[object, ...], list[ScoredCell]] = {}
-    for cell in cells:
-        card = cell.protocol
-        machine = tuple(cell.provenance.get(key) for key in ("boot", "threads", "device"))
-        key = card["name"], card["version"], card.get("digest"), cell.tier, cell.system
-        groups.setdefault((*key, machine if card["name"] == PROTOCOL else None), []).append(cell)
-    return list(groups.values())
+    """Cells that can be compared, of one system."""
+    systems: dict[tuple[int, str], list[ScoredCell]] = {}
+    for place, group in enumerate(comparable(cells)):
+        for cell in group:
+            systems.setdefault((place, cell.system), []).append(cell)
+    return list(systems.values())
 
 
 def _front(fast: Sequence[ScoredCell], group: Sequence[ScoredCell], metric: Metric) -> Front:
@@ -125,10 +122,9 @@ def _front(fast: Sequence[ScoredCell], group: Sequence[ScoredCell], metric: Metr
         )
         for cell, speed, other in pairs
     ]
-    provenance, card = fast[0].provenance, group[0].protocol
-    threads = provenance.get("threads")
+    card = group[0].protocol
     return Front(
-        machine=f"{provenance.get('processor') or provenance.get('device')}, threads: {threads}",
+        machine=machine_name(fast[0]),
         speed=fast[0].metrics[SPEED],
         speed_system=fast[0].system,
         metric=metric,

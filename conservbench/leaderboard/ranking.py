@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from conservbench.leaderboard.machine import is_known, machine_of
+from conservbench.leaderboard.sheet import comparable
 from conservbench.outcome import Outcome
 from conservbench.statistics import LEVEL
 
@@ -70,16 +72,19 @@ def ranks(cells: Iterable[ScoredCell], metric: str) -> tuple[Rank, ...]:
         metric: key in the card.
 
     Returns:
-        The ranked models, best first; none where the card does not say which values are better, or fewer than two
-        models have anything to say.
+        The ranked models, best first; none where the card does not say which values are better, fewer than two models
+        have anything to say, or they are times whose machine is not known.
 
     Raises:
-        ValueError: the cells are of different protocols, versions, cards or tiers, or two are of one model and system.
+        ValueError: the cells are of different protocols, versions, cards, tiers or, if they are times, machines; or
+            two are of one model and system.
     """
     ranked = [cell for cell in cells if not cell.is_control]
-    kinds = {(c.protocol["name"], c.protocol["version"], c.protocol.get("digest"), c.tier) for c in ranked}
-    if len(kinds) > 1:
-        raise ValueError(f"ranks of {metric}: cells of {len(kinds)} protocols, versions or tiers; expected one")
+    groups = len(comparable(ranked))
+    if groups > 1:
+        raise ValueError(f"ranks of {metric}: cells of {groups} protocols, versions, tiers or machines; expected one")
+    if any(machine_of(cell) and not is_known(cell) for cell in ranked):
+        return ()
     declared = next((cell.metrics[metric] for cell in ranked if metric in cell.metrics), None)
     if declared is None or declared.better is None:
         return ()

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from conservbench.leaderboard.machine import machine_name, machine_of
 from conservbench.leaderboard.number import spelled
 from conservbench.outcome import Outcome
 
@@ -92,11 +93,12 @@ def sheets(cells: Iterable[ScoredCell]) -> list[Sheet]:
 
 
 def comparable(cells: Iterable[ScoredCell]) -> list[list[ScoredCell]]:
-    """The cells of each sheet: of one protocol, version, card and tier."""
-    groups: dict[tuple[str, int, str, str], list[ScoredCell]] = {}
+    """The cells of each sheet: of one protocol, version, card and tier, and times of one running machine."""
+    groups: dict[tuple[object, ...], list[ScoredCell]] = {}
     for cell in cells:
         card = cell.protocol
-        groups.setdefault((card["name"], card["version"], card.get("digest", ""), cell.tier), []).append(cell)
+        key = card["name"], card["version"], card.get("digest", ""), cell.tier, machine_of(cell)
+        groups.setdefault(key, []).append(cell)
     return list(groups.values())
 
 
@@ -147,9 +149,10 @@ def _sheet(cells: Sequence[ScoredCell]) -> Sheet:
         about = notes.setdefault(cell.system, {})
         for note in _notes(cell, columns):
             about.setdefault(note, []).append(cell.model["name"])
+    where = f", on {machine_name(cells[0])}" if machine_of(cells[0]) else ""
     return Sheet(
         protocol=card["name"],
-        title=plain(f"{card.get('title') or card['name']}: version {card['version']}, {cell.tier} tier"),
+        title=plain(f"{card.get('title') or card['name']}: version {card['version']}, {cells[0].tier} tier{where}"),
         question=plain(card.get("question", "")),
         headings=(*(label_of(metric) for metric in columns), "gates"),
         systems={system: tuple(each) for system, each in rows.items()},

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from conservbench.cards import row_name
+from conservbench.leaderboard.machine import machine_of
 from conservbench.scheme import KINDS
 from conservbench.statistics import Interval
 
@@ -151,11 +152,11 @@ def _table(members: tuple[str, ...], cards: Sequence[Mapping[str, Any]], cells: 
 
 
 def _groups(cells: Iterable[ScoredCell]) -> list[list[ScoredCell]]:
-    """Cells that can be compared: of one protocol, version, card, tier and system."""
+    """Cells that can be compared: of one protocol, version, card, tier and system, times of one running machine."""
     groups: dict[tuple[object, ...], list[ScoredCell]] = {}
     for cell in cells:
         card = cell.protocol
-        key = card["name"], card["version"], card.get("digest"), cell.tier, cell.system
+        key = card["name"], card["version"], card.get("digest"), cell.tier, cell.system, machine_of(cell)
         groups.setdefault(key, []).append(cell)
     return list(groups.values())
 

@@ -7,6 +7,8 @@ import pytest
 from conservbench.cards import Metric
 from conservbench.leaderboard.page import markdown
 from conservbench.leaderboard.pareto import fronts
+from conservbench.leaderboard.ranking import ranks
+from conservbench.leaderboard.sheet import sheets
 from conservbench.outcome import Outcome
 from conservbench.scored import Score
 
@@ -103,3 +105,15 @@ def test_the_page_marks_the_front(make):
     assert r"| model | speed \[ns/day\] | energy drift \[meV/atom/ps\], si-64 |" in page
     assert "| b | 2.00 ± 0.10 | 0.00 [0.00, 0.10] ●".replace("[", r"\[").replace("]", r"\]") in page
     assert "| a | 1.00 ± 0.10 | 7.0 ± 0.4 ▽ |" in page
+
+
+def test_times_of_two_machines_share_neither_a_table_nor_ranks(make):
+    fast = [make("a", (1.0, 0.1), (0.1, 0.1))[0], make("b", (2.0, 0.1), (0.1, 0.1))[0]]
+    elsewhere = make("c", (9.0, 0.1), (0.1, 0.1), boot="b2")[0]
+    assert [sheet.title for sheet in sheets(fast)] == ["Speed: version 1, standard tier, on P, threads: 1"]
+    assert [rank.model for rank in ranks(fast, "ns_per_day")] == ["b", "a"]
+    assert len(sheets([*fast, elsewhere])) == 2
+    with pytest.raises(ValueError, match="cells of 2 protocols, versions, tiers or machines"):
+        ranks([*fast, elsewhere], "ns_per_day")
+    unknown = [make(name, (speed, 0.1), (0.1, 0.1), boot=None)[0] for name, speed in (("a", 1.0), ("b", 2.0))]
+    assert ranks(unknown, "ns_per_day") == ()

@@ -107,7 +107,7 @@ def test_an_upper_bound_is_below_what_is_surely_above_it():
 
 def test_what_is_not_comparable_is_refused():
     cells = [cell("a", 1.0), replace(cell("b", 2.0), tier="standard")]
-    with pytest.raises(ValueError, match="cells of 2 protocols, versions or tiers"):
+    with pytest.raises(ValueError, match="cells of 2 protocols, versions, tiers or machines"):
         ranks(cells, "x")
     with pytest.raises(ValueError, match="two cells of a on a"):
         ranks([cell("a", 1.0), cell("a", 2.0)], "x")
