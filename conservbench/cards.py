@@ -170,6 +170,7 @@ class Metric:
         most: the highest value that is possible, likewise.
         exact: whether an interval of it may have no width: it is computed without anything random, is a probability, or
             comes of counts, which may agree.
+        bound: whether it may be a lower or an upper bound, so that one end of an interval is open.
         twin: whether it compares with the result of the model's ``twin``.
         parent: whether it compares with the result of the model's ``parent``.
         control: whether it compares with the result of the ``control`` of the model's tuning.
@@ -193,6 +194,7 @@ class Metric:
     least: float | None = None
     most: float | None = None
     exact: bool = False
+    bound: bool = False
     twin: bool = False
     parent: bool = False
     control: bool = False

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from conservbench.cards import ModelCard, find_protocol, list_protocols
+from conservbench.cards import ModelCard, find_model, find_protocol, list_models, list_protocols
 from conservbench.leaderboard.entry import EntryError, cells_of, parse
 from conservbench.leaderboard.hostile_text import hostile_texts, shown
 from conservbench.leaderboard.submitted_card import LARGEST, read_submitted
@@ -68,7 +68,15 @@ def remarks(card_text: str, entry_text: str) -> list[str]:
         said.append(f"card: the loader {card.loader} is told {json.dumps(card.options, ensure_ascii=False)}")
     if card.systems:
         said.append(f"card: it is made for {', '.join(card.systems)}, in place of the systems of the protocols")
+    models = list_models()
+    if card.name in models:
+        older = find_model(card.name)
+        said.append(f"card: it replaces version {older.version} of the model, by {', '.join(older.authors)}")
+    if card.twin is not None and card.twin not in models:
+        said.append(f"card: its twin {card.twin} is no model of this suite")
     for cell in cells:
+        if not cell.protocol.get("by_default", True) and not cell.protocol.get("tuned"):
+            said.append(f"entry: {cell.protocol['name']} / {cell.system}: nobody asked for it")
         shown_in_tables = {metric.key for metric in cell.headlines}
         holes: dict[str, list[str]] = {}
         for score in cell.scores:

@@ -21,6 +21,12 @@ LARGEST: Final = 64 * 1024
 LONGEST_NAME: Final = 60
 """Characters of a name."""
 
+LONGEST_LINE: Final = 300
+"""Characters of a title, a licence, an author, or what it was trained on."""
+
+MOST_AUTHORS: Final = 500
+"""Authors of a model."""
+
 _MANY_DOTS: Final = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}""")
 """A key of so many parts; what reads TOML takes time by the square of them."""
 
@@ -136,6 +142,9 @@ def _against(card: ModelCard, models: Sequence[str]) -> Iterator[str]:
             yield f"missing key {key!r}: who reads a number must know of what"
     if not card.authors or not all(author.strip() for author in card.authors):
         yield "missing key 'authors': who reads a number must know whose it is"
+    lines = (card.title, card.license, card.training_data, *card.authors)
+    if max(map(len, lines)) > LONGEST_LINE or len(card.authors) > MOST_AUTHORS:
+        yield f"title, license, training_data and each author have {LONGEST_LINE} characters or fewer"
     if card.doi and not _DOI.fullmatch(card.doi):
         yield f"doi is {card.doi!r:.80}; expected one such as 10.1000/182"
     if card.bibtex.strip() and not card.bibtex.strip().startswith("@"):

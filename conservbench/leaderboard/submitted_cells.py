@@ -25,8 +25,12 @@ MOST_PLOTS: Final = 12
 MOST_LINES: Final = 24
 """Lines of a picture."""
 
+LONGEST_REASON: Final = 2000
+"""Characters of a reason."""
+
 _EMPTY: Final = (Outcome.UNSUPPORTED, Outcome.FAILED, Outcome.OUT_OF_MEMORY)
 _OF_A_SPECIES: Final = re.compile(r"(.+)_([A-Z][a-z]?)")
+_MARKUP: Final = re.compile(r"<[A-Za-z/!?]")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 _PROVENANCE: Final[Mapping[str, type | tuple[type, ...]]] = {
@@ -115,6 +119,8 @@ def _ending(cell: ScoredCell) -> Iterator[str]:
             yield f"{score.metric} exploded, but the cell is completed"
     if cell.outcome in _EMPTY and not cell.reason.strip():
         yield f"it ended as {cell.outcome} without a reason"
+    if max(map(len, (cell.reason, *(score.reason for score in cell.scores)))) > LONGEST_REASON:
+        yield f"a reason has more than {LONGEST_REASON} characters"
 
 
 def _missing(cell: ScoredCell) -> Iterator[str]:
@@ -147,6 +153,8 @@ def _score(score: Score, cell: ScoredCell, card: ModelCard, settings: Any) -> It
         yield f"an interval without width; {score.n} independent samples of it differ"
     elif score.n == 1 and math.isfinite(width):
         yield "a finite interval of one sample, which bounds nothing"
+    elif score.n > 2 and not math.isfinite(width) and not metric.bound:
+        yield f"an interval with an open end of {score.n} samples, which bound both"
     bound = getattr(settings, "most_samples", None)
     if bound is not None and score.n > bound:
         yield f"n is {score.n}; the settings of the {cell.tier} tier give {bound} samples at most"
@@ -217,3 +225,7 @@ def _pictures(cell: ScoredCell) -> Iterator[str]:
     for plot in cell.plots:
         if len(plot.lines) > MOST_LINES or any(len(line.x) > MOST_POINTS for line in plot.lines):
             yield f"picture {plot.key:.80}: expected {MOST_LINES} lines of {MOST_POINTS} points or fewer"
+        texts = (plot.key, plot.title, plot.note, *(line.name for line in plot.lines))
+        # libraries that draw take some markup in labels, links among it
+        if _MARKUP.search("\n".join((*texts, plot.x.label, plot.x.unit, plot.y.label, plot.y.unit))):
+            yield f"picture {plot.key:.80}: markup in its text"

@@ -226,6 +226,7 @@ CARDS = {
     "a control character": ({"title": "a\x1b[31m"}, r"title has a control character, U\+001B"),
     "lines in a title": ({"title": "a\n\n# b"}, "title has a control character"),
     "heaped marks": ({"title": "Z" + "\u0301" * 9}, "heaps more than 4 marks"),
+    "a long title": ({"title": "x" * 301}, "each author have 300 characters or fewer"),
     "a long text": ({"notes": "x" * 20_001}, "notes has 20001 characters; expected 20000 or fewer"),
     "a hostile key": ({"options": {"\u202e": 1}}, "a key has a character that is not seen"),
     "a number that is none": ({"options": {"x": float("nan")}}, "a number is not finite"),
@@ -320,6 +321,8 @@ ENTRIES = {
     "no width of one sample": (lambda d, c, s: s.update(low=0.5, high=0.5, n=1), "drift: an interval without width"),
     "no drift at all": (lambda d, c, s: s.update(value=0, low=0, high=0), "drift: an interval without width"),
     "a width of one sample": (lambda d, c, s: s.update(n=1), "drift: a finite interval of one sample"),
+    "nothing excluded": (lambda d, c, s: s.update(low=None, high=None), "drift: an interval with an open end of 8"),
+    "no worse end": (lambda d, c, s: s.update(high=None), "drift: an interval with an open end of 8 samples, which b"),
     "too many samples": (lambda d, c, s: s.update(n=64), r"n is 64; the settings of the standard tier give 8 samples"),
     "a negative fluctuation": (
         lambda d, c, s: of(c, "fluctuation").update(value=-1.0, low=-2.0, high=0.0),
@@ -424,6 +427,12 @@ ENTRIES = {
     "half a commit": (lambda d, c, s: c["provenance"]["git"].update(commit="abcdef0"), "expected a whole commit"),
     "no time": (lambda d, c, s: c["provenance"].update(seconds=0), "no threads, or no time"),
     "no packages": (lambda d, c, s: c["provenance"].update(packages={}), "packages without versions"),
+    "a long reason": (lambda d, c, s: s.update(reason="x" * 2001), "a reason has more than 2000 characters"),
+    "a link in a picture": (
+        lambda d, c, s: c["plots"][0].update(title="<a href='https://example.org'>x</a>"),
+        "picture picture: markup in its text",
+    ),
+    "markup in a legend": (lambda d, c, s: c["plots"][0]["lines"][0].update(name="<b>best"), "markup in its text"),
     "a hostile reason": (lambda d, c, s: c.update(reason="\u2066x"), "reason has a character that is not seen"),
     "a hostile processor": (lambda d, c, s: c["provenance"].update(processor="\x00"), "processor has a control char"),
     "a hostile package": (lambda d, c, s: c["provenance"]["packages"].update({"a\nb": "1"}), "a key has a control"),
@@ -473,6 +482,11 @@ def test_gates_are_those_of_the_card_whatever_the_numbers_claim():
     assert drifts[0].gate == "fail"
 
 
+def test_a_bound_has_an_open_end():
+    document = forged(lambda d, c, s: of(c, "explosion_time").update(low=0.5, high=None))
+    assert checked(entry=document) == []
+
+
 def test_a_metric_of_a_species_is_known():
     document = forged(
         lambda d, c, s: a_cell(d, "thermostat")["scores"].append(
@@ -517,6 +531,12 @@ def test_what_may_hide_something_is_remarked():
     ]
     assert "entry: nve / si-64: no value of drift: it has no energy" in said
     harmless(said)
+    rival = {**CARD, "name": "si-mace-direct", "twin": "acme-gradient"}
+    said = submission.remarks(tomli_w.dumps(rival), json.dumps(SOUND))
+    assert said[:2] == [
+        "card: it replaces version 1 of the model, by conservbench developers",
+        "card: its twin acme-gradient is no model of this suite",
+    ]
     # the same hole is no reason to refuse it: a model may have no energy
     assert checked(entry=entry) == []
 
