@@ -48,3 +48,8 @@ class Settings:
             raise ValueError(
                 f"repeats is {[list(repeat) for repeat in self.repeats]}; expected [1, 1, 1] and what ascends from it"
             )
+
+    @property
+    def most_samples(self) -> int:
+        """Independent samples that an interval can rest on at most."""
+        return max(self.rounds, self.trials)
