@@ -72,10 +72,11 @@ class Row:
         headline: whether tables show it where there is nothing to say of it.
         digits: decimals of the values where no interval sets them.
         change: by how much it is worse, in ``unit``; negative where it is better, None where it is not compared.
-        low: lower end of the 95 % interval of the change.
-        high: upper end of it.
+        low: lower end of the 95 % interval of the change; minus infinity where nothing bounds it.
+        high: upper end of it; infinity where nothing bounds it.
         tolerance: the change for the worse that nobody minds.
-        detectable: the least change for the worse that this check would have called a regression.
+        detectable: the least change for the worse that this check would have called a regression, were it the only
+            one; infinite where no change would have been.
         p_value: of the test that the change is above the tolerance, adjusted for all metrics of the check; that of the
             change being an improvement where the state is ``improved``.
         reason: why it is what it is, where there is something to say.
@@ -107,12 +108,14 @@ class Row:
 
     def to_row(self) -> dict[str, Any]:
         """The row in JSON types, the scores as :meth:`conservbench.scored.Score.to_row` has them."""
+        words = ("model", "protocol", "system", "metric", "unit", "state")
         numbers = ("change", "low", "high", "tolerance", "detectable", "p_value")
+        found = {key: getattr(self, key) for key in numbers}
         return {
-            **{key: getattr(self, key) for key in ("model", "protocol", "system", "metric", "unit", "state")},
+            **{key: getattr(self, key) for key in words},
             "base": self.base and self.base.to_row(),
             "head": self.head and self.head.to_row(),
-            **{key: getattr(self, key) for key in numbers},
+            **{key: None if value is None or math.isinf(value) else value for key, value in found.items()},
             "reason": self.reason,
         }
 
@@ -213,17 +216,13 @@ class _Test:
 
     Attributes:
         row: all that is known of it alone.
-        worse: p-value of it being worse by more than the tolerance.
-        better: likewise, better.
-        error: standard error of the change for the worse less the tolerance.
-        freedom: its degrees of freedom.
+        worse: by how much it is worse than tolerated.
+        better: by how much it is better than that.
     """
 
     row: Row
-    worse: float
-    better: float
-    error: float
-    freedom: float
+    worse: _Excess
+    better: _Excess
 
 
 def _by_place(cells: Iterable[ScoredCell], what: str) -> dict[Place, ScoredCell]:
@@ -345,55 +344,111 @@ def _lost(metric: Metric, base: Score, head: Score | None) -> tuple[State, str]:
 
 
 def _tested(metric: Metric, row: Row, base: Score, head: Score) -> Row | _Test:
-    errors = []
-    for which, score in (("the baseline", base), ("the value now", head)):
-        error = _standard_error(score)
-        if isinstance(error, str):
-            return replace(row, state="not comparable", reason=f"{which} {error}")
-        errors.append(error)
-    old, new = (_badness(metric, score.value or 0.0) for score in (base, head))
-    change = new - old
-    share = metric.relative_tolerance * abs(old)
+    old, new = _turned(metric, base), _turned(metric, head)
+    change = new.value - old.value
+    share = metric.relative_tolerance * abs(old.value)
     tolerance = max(metric.tolerance, share)
-    row = replace(row, change=change, tolerance=tolerance)
-    spread = math.hypot(*errors)
-    if spread == 0.0:
+    if old.is_exact and new.is_exact:
         state: State = "regression" if change > tolerance else "improved" if change < -tolerance else "pass"
-        return replace(row, state=state, low=change, high=change, detectable=tolerance)
-    freedom = _freedom(errors, (base.n, head.n))
-    half = float(stdtrit(freedom, 0.5 + 0.5 * LEVEL)) * spread
+        return replace(
+            row, state=state, change=change, low=change, high=change, tolerance=tolerance, detectable=tolerance
+        )
+    # it is worse beyond doubt if the old value may be higher, and the new one lower, by their errors
+    up, down = (old.above, new.below), (old.below, new.above)
+    if not (math.isfinite(sum(up)) or math.isfinite(sum(down))):
+        which, score = ("the baseline", base) if min(up[0], down[0]) == math.inf else ("the value now", head)
+        why = "rests on one sample" if score.n < 2 else "has no interval: nothing bounds it"
+        return replace(row, state="not comparable", reason=f"{which} {why}")
     # where the tolerance is a share of the old value, its error is in both
-    lean = math.copysign(metric.relative_tolerance, old) if share > metric.tolerance else 0.0
-    up, down = (math.hypot(errors[0] * (1.0 + sign * lean), errors[1]) for sign in (1.0, -1.0))
+    lean = math.copysign(metric.relative_tolerance, old.value) if share > metric.tolerance else 0.0
+    counts = base.n, head.n
+    worse = _Excess(change - tolerance, ((1.0 + lean) * up[0], up[1]), counts)
+    better = _Excess(-change - tolerance, ((1.0 - lean) * down[0], down[1]), counts)
     return _Test(
-        row=replace(row, low=change - half, high=change + half),
-        worse=_p_value(change - tolerance, up, freedom),
-        better=_p_value(-change - tolerance, down, freedom),
-        error=up,
-        freedom=freedom,
+        row=replace(
+            row,
+            change=change,
+            low=change - _Excess(change, up, counts).beyond(0.5 - 0.5 * LEVEL),
+            high=change + _Excess(-change, down, counts).beyond(0.5 - 0.5 * LEVEL),
+            tolerance=tolerance,
+        ),
+        worse=worse,
+        better=better,
     )
 
 
-def _badness(metric: Metric, value: float) -> float:
-    """The value turned so that lower is better."""
-    return {"lower": value, "higher": -value, "zero": abs(value)}[str(metric.better)]
+@dataclass(frozen=True)
+class _Turned:
+    """A value turned so that lower is better, and its standard errors.
+
+    Attributes:
+        value: the value.
+        below: standard error below it; infinite where nothing bounds it there.
+        above: likewise, above it.
+    """
+
+    value: float
+    below: float
+    above: float
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it has no error."""
+        return self.below == self.above == 0.0
 
 
-def _standard_error(score: Score) -> float | str:
-    """Standard error of a value from its interval, or why there is none.
+def _turned(metric: Metric, score: Score) -> _Turned:
+    """A value and its errors, from the two sides of its interval.
 
-    The longer side counts: an interval that ends where a quantity must, at zero or at 100 %, is short on that side
-    for no lack of scatter.
+    The longer side counts for both, if it has an end: an interval that ends where a quantity must, at zero or at 100 %,
+    is short on that side for no lack of scatter.
     """
     value, low, high = (float(each) for each in (score.value, score.low, score.high) if each is not None)
-    width = max(value - low, high - value)
-    if width == 0.0:
-        return 0.0
-    if not math.isfinite(width):
-        return "has no interval: nothing bounds it"
-    if score.n < 2:
-        return "rests on one sample"
-    return width / float(stdtrit(score.n - 1, 0.5 + 0.5 * LEVEL))
+    sides = value - low, high - value
+    longest = max((side for side in sides if math.isfinite(side)), default=math.inf)
+    if longest > 0.0 and score.n < 2:
+        below = above = math.inf
+    else:
+        scale = 1.0 if longest == 0.0 else float(stdtrit(score.n - 1, 0.5 + 0.5 * LEVEL))
+        below, above = (longest / scale if math.isfinite(side) else math.inf for side in sides)
+    if metric.better == "higher":
+        return _Turned(-value, above, below)
+    if metric.better == "zero" and value < 0.0:
+        return _Turned(-value, above, below)
+    return _Turned(value, below, above)
+
+
+@dataclass(frozen=True)
+class _Excess:
+    """By how much a change is above a tolerance.
+
+    Attributes:
+        value: that much.
+        errors: standard errors of the old and of the new value that are in it.
+        counts: independent samples behind them.
+    """
+
+    value: float
+    errors: tuple[float, float]
+    counts: tuple[int, int]
+
+    @property
+    def error(self) -> float:
+        """Standard error; infinite where nothing bounds it."""
+        return math.hypot(*self.errors)
+
+    @property
+    def p_value(self) -> float:
+        """Probability of an excess so large by chance."""
+        if self.error in (0.0, math.inf):
+            return 0.0 if self.error == 0.0 and self.value > 0.0 else 1.0
+        return float(stdtr(_freedom(self.errors, self.counts), -self.value / self.error))
+
+    def beyond(self, rate: float) -> float:
+        """What chance puts a value of no excess above as rarely as this."""
+        if self.error in (0.0, math.inf):
+            return self.error
+        return -float(stdtrit(_freedom(self.errors, self.counts), rate)) * self.error
 
 
 def _freedom(errors: Sequence[float], counts: Sequence[int]) -> float:
@@ -404,16 +459,11 @@ def _freedom(errors: Sequence[float], counts: Sequence[int]) -> float:
     )
 
 
-def _p_value(excess: float, error: float, freedom: float) -> float:
-    """Probability of an excess so large by chance."""
-    return float(stdtr(freedom, -excess / error))
-
-
 def _decided(rows: Sequence[Row | _Test]) -> tuple[Row, ...]:
     """The rows, with the tests decided together."""
     tests = [each for each in rows if isinstance(each, _Test)]
-    worse = iter(holm([test.worse for test in tests]))
-    better = iter(holm([test.better for test in tests]))
+    worse = iter(holm([test.worse.p_value for test in tests]))
+    better = iter(holm([test.better.p_value for test in tests]))
     decided = []
     for each in rows:
         if isinstance(each, Row):
@@ -422,7 +472,7 @@ def _decided(rows: Sequence[Row | _Test]) -> tuple[Row, ...]:
         p_worse, p_better = next(worse), next(better)
         state: State = "regression" if p_worse <= FAMILY_RATE else "improved" if p_better <= FAMILY_RATE else "pass"
         # Holm's first step: what one regression among unchanged metrics must exceed
-        least = -float(stdtrit(each.freedom, FAMILY_RATE / len(tests))) * each.error
+        least = each.worse.beyond(FAMILY_RATE / len(tests))
         decided.append(
             replace(
                 each.row,

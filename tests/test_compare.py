@@ -217,8 +217,9 @@ def test_a_metric_that_lost_its_value():
 @pytest.mark.parametrize(
     ("base", "head", "said"),
     [
-        (Interval(1.0, 1.0, math.inf, 8), Interval(3.0, 2.9, 3.1, 8), "the baseline has no interval"),
-        (Interval(1.0, 0.9, 1.1, 8), Interval(3.0, -math.inf, math.inf, 1), "the value now has no interval"),
+        (Interval(1.0, -math.inf, math.inf, 8), Interval(3.0, 2.9, 3.1, 8), "the baseline has no interval"),
+        (Interval(1.0, 0.9, 1.1, 8), Interval(3.0, -math.inf, math.inf, 1), "the value now rests on one sample"),
+        (Interval(1.0, 0.9, 1.1, 8), Interval(3.0, -math.inf, math.inf, 5), "the value now has no interval"),
         (Interval(1.0, 0.9, 1.1, 1), Interval(3.0, 2.9, 3.1, 8), "the baseline rests on one sample"),
     ],
 )
@@ -227,6 +228,20 @@ def test_what_has_no_error_is_not_compared(base, head, said):
     assert comparison.rows[1].state == "not comparable"
     assert said in comparison.rows[1].reason
     assert comparison.verdict == "nothing comparable"
+
+
+def test_a_bound_is_compared_on_the_side_where_it_is_one():
+    """At most 1e-5 before, 0.1 now: worse. At least 0.1 before: nobody knows whether 0.2 is worse."""
+    metric = replace(DRIFT, better="lower", tolerance=0.0)
+    at_most = Interval(1e-5, -math.inf, 1e-5, 6)
+    row = one(metric, at_most, Interval(0.1, 0.09, 0.12, 6))
+    assert (row.state, row.high) == ("regression", math.inf)
+    assert row.low == pytest.approx(0.1 - 1e-5 - 0.02)
+    assert one(metric, Interval(0.1, 0.09, 0.12, 6), at_most).state == "improved"
+    at_least = Interval(0.1, 0.1, math.inf, 6)
+    row = one(metric, at_least, Interval(0.2, 0.19, 0.21, 6))
+    assert (row.state, row.detectable) == ("pass", math.inf)
+    assert one(metric, at_least, Interval(0.02, 0.01, 0.03, 6)).state == "improved"
 
 
 def test_a_metric_that_is_no_better_either_way_takes_no_part():
