@@ -435,6 +435,8 @@ def _memory(subject: Candidate) -> None:
     )
     model.evaluate(select(moved, [1]), forces=subject.channels)
     model.evaluate(concatenate([moved, select(state, [0])]), forces=subject.channels)
+    # last a question of the same shape, which a reused buffer or a remembered answer fits
+    model.evaluate(moved, forces=subject.channels)
     _ensure(all(torch.equal(kept[name], first[name]) for name in kept), "an answer given changes when more is asked")
     changed = [name for name, value in before.items() if not torch.equal(value, getattr(state, name))]
     _ensure(not changed, f"the model changes the state it is given: {', '.join(changed)}")
