@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -12,19 +13,22 @@ TIMED: Final = "speed"
 
 
 def machine_of(cell: ScoredCell) -> tuple[str, ...]:
-    """What the times of a cell depend on beside the model: equal where they can be compared; empty for other cells.
+    """What the times of a cell depend on beside the model; empty for cells of other protocols.
 
     Where the running machine is not known, the kind of it stands in, by which tables are told apart, but nothing is
-    compared: see :func:`is_known`.
+    compared: see :func:`on_one_machine`.
     """
-    if cell.protocol["name"] != TIMED:
-        return ()
+    return _machine(cell) if cell.protocol["name"] == TIMED else ()
+
+
+def on_one_machine(cells: Iterable[ScoredCell]) -> bool:
+    """Whether all were measured, with as many threads, on one running machine."""
+    every = list(cells)
+    return all(cell.provenance.get("boot") for cell in every) and len(set(map(_machine, every))) <= 1
+
+
+def _machine(cell: ScoredCell) -> tuple[str, ...]:
     return tuple(str(cell.provenance.get(key)) for key in ("boot", "processor", "device", "threads"))
-
-
-def is_known(cell: ScoredCell) -> bool:
-    """Whether the running machine of a cell of times is known."""
-    return bool(cell.provenance.get("boot"))
 
 
 def machine_name(cell: ScoredCell) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from conservbench.leaderboard.machine import TIMED, is_known, machine_name
+from conservbench.leaderboard.machine import TIMED, machine_name, on_one_machine
 from conservbench.leaderboard.sheet import comparable
 from conservbench.statistics import Interval
 
@@ -82,7 +82,7 @@ def fronts(cells: Iterable[ScoredCell]) -> tuple[Front, ...]:
         Fronts of two models or more, controls not counted.
     """
     every = list(cells)
-    timed = _groups(cell for cell in every if cell.protocol["name"] == TIMED and is_known(cell))
+    timed = _groups(cell for cell in every if cell.protocol["name"] == TIMED and on_one_machine([cell]))
     others = _groups(cell for cell in every if cell.protocol["name"] != TIMED)
     found = []
     for fast in timed:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from conservbench.leaderboard.machine import is_known, machine_of
+from conservbench.leaderboard.machine import TIMED, on_one_machine
 from conservbench.leaderboard.sheet import comparable
 from conservbench.outcome import Outcome
 from conservbench.statistics import LEVEL
@@ -73,7 +73,7 @@ def ranks(cells: Iterable[ScoredCell], metric: str) -> tuple[Rank, ...]:
 
     Returns:
         The ranked models, best first; none where the card does not say which values are better, fewer than two models
-        have anything to say, or they are times whose machine is not known.
+        have anything to say, or it rests on times that were not taken on one running machine.
 
     Raises:
         ValueError: the cells are of different protocols, versions, cards, tiers or, if they are times, machines; or
@@ -83,10 +83,11 @@ def ranks(cells: Iterable[ScoredCell], metric: str) -> tuple[Rank, ...]:
     groups = len(comparable(ranked))
     if groups > 1:
         raise ValueError(f"ranks of {metric}: cells of {groups} protocols, versions, tiers or machines; expected one")
-    if any(machine_of(cell) and not is_known(cell) for cell in ranked):
-        return ()
     declared = next((cell.metrics[metric] for cell in ranked if metric in cell.metrics), None)
     if declared is None or declared.better is None:
+        return ()
+    timed = declared.timed or ranked[0].protocol["name"] == TIMED
+    if timed and not on_one_machine(ranked):
         return ()
     found = _scores(ranked, metric)
     systems = _systems(ranked, found)

@@ -155,3 +155,12 @@ def test_models_far_apart_are_told_apart():
     rng = np.random.default_rng(3)
     cells = [cell(f"{k}", mean_interval(rng.normal(10.0 * k, math.sqrt(8), 8))) for k in range(5)]
     assert texts(cells) == {f"{k}": f"{k + 1}" for k in range(5)}
+
+
+@pytest.mark.parametrize(("boots", "ranked"), [(("b", "b"), 2), (("b", "c"), 0), ((None, None), 0)])
+def test_what_rests_on_times_is_ranked_on_one_machine_alone(boots, ranked):
+    cells = [
+        replace(cell(name, value, timed=True), provenance={"boot": boot})
+        for name, value, boot in zip("ab", (1.0, 2.0), boots, strict=True)
+    ]
+    assert len(ranks(cells, "x")) == ranked
