@@ -370,6 +370,18 @@ def test_a_twin_is_compared_within_one_running_machine_only():
         assert (found.interval, found.outcome) == (None, Outcome.UNSUPPORTED)
         assert found.reason == "its twin was not measured on the same machine since that was started"
     assert compare(synthetic(rng), synthetic(rng))[0].interval is None
+    busy = measured("a")
+    busy["waited_seconds"] = busy.step_seconds
+    assert "others had the processor" in compare(measured("a"), busy)[0].reason
+    lost = measured("a", left_out=json.dumps({"64": ["exploded", "a step left the physical range"]}))
+    lost["step_seconds"] = lost.step_seconds.where(lost["size"] > 64)
+    assert [finding.outcome for finding in compare(measured("a"), lost)] == [Outcome.EXPLODED]
+    # nor are there other numbers of what exploded
+    found = findings(lost)
+    for metric in ("time_1", "ns_per_day", "engine", "batch_gain", "speedup"):
+        assert (found[metric].interval, found[metric].outcome) == (None, Outcome.EXPLODED)
+    assert found["time_2"].interval is not None
+    assert found["waiting"].interval is not None
 
 
 def test_waiting_is_told():

@@ -37,6 +37,10 @@ DAY: Final = 86400.0
 BUSY: Final = 0.1
 """Share of waiting from which a machine is called busy."""
 
+_ASTRAY: Final = "a step left the physical range"
+
+_DISTURBED: Final = "others had the processor in between: what they do to its caches counts"
+
 
 def judge(data: xr.Dataset) -> list[Finding]:
     """Findings of one cell, by the metrics of the protocol card.
@@ -81,7 +85,13 @@ def compare(data: xr.Dataset, twin: xr.Dataset) -> list[Finding]:
         reason = "its twin was not measured on the same machine since that was started"
         return [Finding(metric, BARE, None, Outcome.UNSUPPORTED, reason)]
     mine, other = (each.step_seconds.sel(size=int(each.attrs["n_atoms"])) for each in (data, twin))
-    return [_guarded(metric, BARE, lambda: median_ratio(other, mine), data, int(data.attrs["n_atoms"]))]
+    try:
+        interval = median_ratio(other, mine)
+    except ValueError:  # no round has a time
+        return [Finding(metric, BARE, None, Outcome.EXPLODED, _ASTRAY)]
+    waiting = [_share_waited(each) for each in (data, twin)]
+    busy = any(share is not None and share.value > BUSY for share in waiting)
+    return [Finding(metric, BARE, interval, reason=_DISTURBED if busy else "")]
 
 
 def median_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Interval:
@@ -114,7 +124,10 @@ def _guarded(metric: str, unit: str, statistic: Callable[[], Interval], data: xr
     if str(size) in left_out:
         outcome, reason = left_out[str(size)]
         return Finding(metric, unit, None, Outcome(outcome), reason)
-    return Finding(metric, unit, statistic())
+    try:
+        return Finding(metric, unit, statistic())
+    except ValueError:  # no round has a time
+        return Finding(metric, unit, None, Outcome.EXPLODED, _ASTRAY)
 
 
 def _memory(metric: str, peaks: xr.DataArray, data: xr.Dataset, size: int) -> Finding:
@@ -157,15 +170,22 @@ def _speedup(data: xr.Dataset, own: xr.DataArray) -> Finding:
     if "gradient_step_seconds" not in data:
         reason = "the model has no gradient forces: see speedup_twin"
         return Finding(metric, BARE, None, Outcome.UNSUPPORTED, reason)
-    return Finding(metric, BARE, median_interval(data.gradient_step_seconds / own))
+    ratios = data.gradient_step_seconds / own
+    return _guarded(metric, BARE, lambda: median_interval(ratios), data, "gradient")
 
 
 def _waiting(data: xr.Dataset) -> Finding:
     """Share of the time on the wall in which others had the processor, which is no part of any other metric."""
     metric = "waiting"
-    if not bool(np.isfinite(data.waited_seconds).any()):
+    share = _share_waited(data)
+    if share is None:
         return Finding(metric, SHARE, None, Outcome.UNSUPPORTED, "nothing tells here: times are those on the wall")
+    return Finding(metric, SHARE, share.scaled(PERCENT), reason=_DISTURBED if share.value > BUSY else "")
+
+
+def _share_waited(data: xr.Dataset) -> Interval | None:
+    """Of the wall clock, over all sizes; None where nothing tells."""
+    if not bool(np.isfinite(data.waited_seconds).any()):
+        return None
     waited = data.waited_seconds.sum("size")
-    share = median_interval(waited / (waited + data.step_seconds.sum("size")))
-    reason = "others had the processor in between: what they do to its caches counts" if share.value > BUSY else ""
-    return Finding(metric, SHARE, share.scaled(PERCENT), reason=reason)
+    return median_interval(waited / (waited + data.step_seconds.sum("size")))
