@@ -131,10 +131,9 @@ def remembered(self, force, state, graph):
 
 
 def reused(self, force, state, graph):
-    """Forces in one buffer for all answers."""
-    if getattr(self, "buffer", None) is None or self.buffer.shape != force.shape:
-        self.buffer = torch.empty_like(force)
-    return self.buffer.copy_(force)
+    """Forces in one buffer for all answers of a shape."""
+    buffers = self.__dict__.setdefault("buffers", {})
+    return buffers.setdefault(force.shape, torch.empty_like(force)).copy_(force)
 
 
 def moves(self, state, *, forces, stress, graph):
