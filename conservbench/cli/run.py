@@ -12,6 +12,8 @@ from conservbench.cli import USAGE, CommandError
 from conservbench.outcome import Outcome
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from conservbench.scoring import ScoreTable
 
 
@@ -52,8 +54,8 @@ def run(
 
     Without -m, -p or -s it takes all published models, all protocols that are run by default, and the systems that
     each protocol lists, or those that the model's card names; models that were tuned from another go to protocols about
-    tuning. One file a model, protocol and system is written to the folder --out; the same
-    command goes on after an interruption.
+    tuning. One file a model, protocol and system is written to the folder --out, and report.html
+    beside them; the same command goes on after an interruption.
 
     Exit code: 0 all measured, 2 wrong usage, 3 some could not be measured, 4 nothing was measured.
 
@@ -84,17 +86,35 @@ def run(
     from conservbench.result import open_cells
     from conservbench.scoring import score
 
-    table = score(open_cells(cell.path(out) for cell in cells))
+    tree = open_cells(cell.path(out) for cell in cells)
+    table = score(tree)
+    report = _reported(table, tree, out / "report.html")
     if as_json:
         click.echo(table.to_json())
     else:
         from rich.console import Console
 
         Console().print(table)
+        if report:
+            click.echo(f"The report of this run, with pictures: {report}")
         click.echo(
             f"Results are in {out}. Next: conservbench score {out}, or conservbench board {out} --out leaderboard"
         )
     click.get_current_context().exit(exit_code(table))
+
+
+def _reported(table: ScoreTable, tree: xr.DataTree, path: Path) -> Path | None:
+    """Write the report of a run; what was measured is worth more than its report, which may fail."""
+    try:
+        from conservbench.scoring import with_plots
+        from conservbench.site import write_report
+
+        write_report(with_plots(table, tree).cells, path)
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        click.echo(f"conservbench: warning: no report: {what}", err=True)
+        return None
+    return path
 
 
 def exit_code(table: ScoreTable) -> int:

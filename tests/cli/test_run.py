@@ -115,3 +115,21 @@ def test_factory_in_the_working_folder():
     said = run(words=["-m", "ase:springs:makes"])
     assert said.exit_code == 4
     assert "springs has no 'makes'" in said.stderr
+
+
+def test_a_run_leaves_a_report():
+    said = run("fine")
+    report = Path("out/report.html")
+    assert f"The report of this run, with pictures: {report}" in said.stdout
+    assert "ticks-fine" in report.read_text(encoding="utf-8")
+
+
+def test_a_report_that_cannot_be_written_does_not_fail_the_run(monkeypatch):
+    def refuse(cells, path):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("conservbench.site.write_report", refuse)
+    said = run("fine", words=["--json"])
+    assert said.exit_code == 0
+    assert json.loads(said.stdout)
+    assert "conservbench: warning: no report: OSError: disk full" in said.stderr

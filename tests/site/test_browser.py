@@ -92,13 +92,15 @@ def test_a_page_is_whole_accessible_and_fits(visit, where):
     assert page.locator("figure.plot").count() >= 1
     assert drawn_in(page) == []
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        # style sheets are not to be fetched again: pages may connect to nothing
-        results = axe.Axe().run(page, options={"preload": False})
-        assert results.violations_count == 0, f"{scheme}: {results.generate_report()}"
+    # style sheets are not to be fetched again: pages may connect to nothing
+    results = axe.Axe().run(page, options={"preload": False})
+    assert results.violations_count == 0, results.generate_report()
+    page.emulate_media(color_scheme="dark")
+    # nothing but colours depends on the theme
+    results = axe.Axe().run(page, options={"preload": False, "runOnly": ["color-contrast"]})
+    assert results.violations_count == 0, f"dark: {results.generate_report()}"
     page.set_viewport_size({"width": 390, "height": 900})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.wait_for_function("document.documentElement.scrollWidth <= 390")
 
 
 def test_tables_sort_by_value_with_the_missing_last(visit):
@@ -185,8 +187,8 @@ def test_theme_is_chosen_and_remembered(visit):
 
 def test_the_command_is_there_for_the_keyboard(visit):
     page = visit("protocols/nve.html")
-    summary = page.locator("#table-1 details.how summary").first
-    summary.focus()
+    row = page.locator("#table-1 tbody tr", has_text="net-direct").first
+    row.locator("summary").first.focus()
     page.keyboard.press("Enter")
     code = page.locator("#table-1 details.how[open] code")
     sync_api.expect(code).to_contain_text("conservbench run -m net-direct.toml -p nve -s si-64 --tier standard")
