@@ -35,4 +35,5 @@ def table(headings: Sequence[str], body: Iterable[Sequence[str]], words: int = 1
 
 def folded(summary: str, lines: Sequence[str]) -> list[str]:
     """Lines that a reader opens by the summary."""
-    return ["<details>", f"<summary>{escaped(summary)}</summary>", "", *lines, "", "</details>", ""]
+    body = "\n".join(lines).strip("\n").splitlines()
+    return ["<details>", f"<summary>{escaped(summary)}</summary>", "", *body, "", "</details>", ""]

@@ -232,28 +232,25 @@ def _gate(score: Score | None) -> str | None:
 
 
 def _speed(cells: Sequence[ScoredCell]) -> list[str]:
-    """Speed against fidelity: a table a machine, a column a metric."""
-    found = fronts(cells)
+    """Speed against fidelity: a table a machine, a row a metric, a column a model."""
     machines: dict[tuple[str, str], list[Front]] = {}
-    for front in found:
+    for front in fronts(cells):
         machines.setdefault((front.machine, front.speed_system), []).append(front)
     if not machines:
         return []
-    lines = [
-        "## Speed against fidelity",
-        "",
-        _SPEED,
-        "",
-    ]
+    lines = ["## Speed against fidelity", "", _SPEED, ""]
     for (machine, system), group in machines.items():
-        headings = ["model", f"{label_of(group[0].speed)}", *(f"{label_of(f.metric)}, {f.system}" for f in group)]
         points = {point.model: point for front in group for point in front.points}
-        body = []
-        for model, point in sorted(points.items(), key=lambda item: (item[1].control, -item[1].speed.value, item[0])):
-            fields = [_point(next((p for p in front.points if p.model == model), None), front) for front in group]
-            speed = spelled(point.speed.value, point.speed.low, point.speed.high, group[0].speed.digits)
-            body.append((f"{model}{' (control)' if point.control else ''}", speed, *fields))
-        lines += [f"On {escaped(machine)}; speed of {escaped(system)}:", "", *table(headings, body)]
+        models = sorted(points.values(), key=lambda each: (each.control, -each.speed.value, each.model))
+        headings = [f"{each.model}{' (control)' if each.control else ''}" for each in models]
+        digits = group[0].speed.digits
+        speeds = [spelled(each.speed.value, each.speed.low, each.speed.high, digits) for each in models]
+        body = [(f"{label_of(group[0].speed)}, {system}", *speeds)]
+        for front in group:
+            found = {point.model: point for point in front.points}
+            fields = [_point(found.get(each.model), front) for each in models]
+            body.append((f"{label_of(front.metric)}, {front.system}", *fields))
+        lines += [f"On {escaped(machine)}:", "", *table(("fastest first", *headings), body)]
     return lines
 
 

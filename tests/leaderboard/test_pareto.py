@@ -101,10 +101,13 @@ def test_controls_are_shown_and_dominate_nobody(make):
 def test_the_page_marks_the_front(make):
     cells = [*make("a", (1.0, 0.1), (7.0, 0.4)), *make("b", (2.0, 0.1), (0.0, 0.1))]
     page = markdown(cells)
-    assert "On P, threads: 1; speed of si-64:" in page
-    assert r"| model | speed \[ns/day\] | energy drift \[meV/atom/ps\], si-64 |" in page
-    assert "| b | 2.00 ± 0.10 | 0.00 [0.00, 0.10] ●".replace("[", r"\[").replace("]", r"\]") in page
-    assert "| a | 1.00 ± 0.10 | 7.0 ± 0.4 ▽ |" in page
+    table = page.split("On P, threads: 1:\n\n")[1].splitlines()
+    assert table[:4] == [
+        "| fastest first | b | a |",
+        "| --- | ---: | ---: |",
+        r"| speed \[ns/day\], si-64 | 2.00 ± 0.10 | 1.00 ± 0.10 |",
+        r"| energy drift \[meV/atom/ps\], si-64 | 0.00 \[0.00, 0.10\] ● | 7.0 ± 0.4 ▽ |",
+    ]
 
 
 def test_times_of_two_machines_share_neither_a_table_nor_ranks(make):
