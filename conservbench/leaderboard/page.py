@@ -55,8 +55,8 @@ _TWINS: Final = (
 )
 
 _SPEED: Final = (
-    "● no other model is better in both values; ▽ another one is surely better in both, by whole intervals. Times are "
-    "of one running machine."
+    "● no other model is as good in both values and better in one; ▽ another one is better in both by whole intervals. "
+    "Times are of one running machine."
 )
 
 _STANDINGS: Final[Mapping[Standing | None, str]] = {

@@ -1,8 +1,8 @@
 """Speed against fidelity: which models no other one beats in both, as far as the intervals say.
 
 Times are compared within one running machine alone: cells of the protocol ``speed`` that share the ``boot`` of their
-provenance. A model is surely dominated if another is better in both with its whole intervals; it is on the front if no
-other is better in both values.
+provenance. A model is on the front if no other one is at least as good in both values and better in one; it is surely
+dominated if another one is better in both by whole intervals.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ class Point:
         control: whether its answer was known beforehand: shown, but it dominates nobody and is not judged.
         speed: its value and interval.
         other: those of the other metric, as its size where near zero is better.
-        standing: ``front`` if no model is better in both values, ``surely dominated`` if one is with its whole
-            intervals; None for a control.
+        standing: see the module; None for a control.
     """
 
     model: str
@@ -141,7 +140,12 @@ def _standing(speed: Interval, other: Interval, rivals: Sequence[tuple[Interval,
     surely = any(faster.low > speed.high and _surely_better(better, other, sign) for faster, better in rivals)
     if surely:
         return "surely dominated"
-    beaten = any(faster.value > speed.value and sign * better.value < sign * other.value for faster, better in rivals)
+    beaten = any(
+        (faster.value, better.value) != (speed.value, other.value)
+        and faster.value >= speed.value
+        and sign * better.value <= sign * other.value
+        for faster, better in rivals
+    )
     return "dominated" if beaten else "front"
 
 

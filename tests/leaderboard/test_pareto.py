@@ -83,6 +83,13 @@ def test_the_size_of_an_interval_about_zero_starts_at_zero(make):
     assert (front.points[1].other.low, front.points[1].other.high) == pytest.approx((0.0, 0.5))
 
 
+def test_of_equals_the_faster_one_is_on_the_front(make):
+    cells = [*make("slow", (1.0, 0.1), (1.0, 0.1)), *make("fast", (2.0, 0.1), (-1.0, 0.1))]
+    assert standings(cells) == {"fast": "front", "slow": "dominated"}
+    same = [*make("one", (1.0, 0.1), (1.0, 0.1)), *make("other", (1.0, 0.1), (1.0, 0.1))]
+    assert standings(same) == {"one": "front", "other": "front"}
+
+
 def test_times_of_two_machines_do_not_meet(make):
     one, other = make("a", (1.0, 0.1), (0.1, 0.1)), make("b", (2.0, 0.1), (0.1, 0.1), boot="b2")
     assert fronts([*one, *other]) == ()
