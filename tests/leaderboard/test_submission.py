@@ -153,12 +153,6 @@ def test_nothing_that_it_names_is_imported():
     assert not {name for name in set(sys.modules) - before if name.startswith(("antigravity", "ase", "torch", "mace"))}
 
 
-def test_an_older_model_may_be_measured_again(monkeypatch):
-    name = "si-mace-direct"
-    published = Path(__file__).parents[2] / "models" / f"{name}.toml"
-    assert read_submitted(published.read_text(encoding="utf-8"))[1] == []
-
-
 @pytest.mark.parametrize("name", list_models())
 def test_every_card_of_the_suite_would_be_accepted(name):
     text = (Path(__file__).parents[2] / "models" / f"{name}.toml").read_text(encoding="utf-8")
@@ -166,8 +160,6 @@ def test_every_card_of_the_suite_would_be_accepted(name):
     assert card is not None
     assert problems == []
 
-
-# ---------------------------------------------------------------------------------------------------------- the card
 
 CARDS = {
     "a path for a name": ({"name": "../acme"}, r"name is '../acme'; expected letters, digits"),
@@ -284,9 +276,6 @@ def test_a_card_is_compared_with_the_one_of_this_suite():
     assert not any("raise" in each for each in read_submitted(changed.replace("version = 1", "version = 2"))[1])
     lower = text.replace("version = 1", "version = 0")
     assert any("is 0; that of this suite is 1 already" in each for each in read_submitted(lower)[1])
-
-
-# --------------------------------------------------------------------------------------------------------- the entry
 
 
 def forged(change):
@@ -546,9 +535,6 @@ def test_nothing_is_remarked_of_what_cannot_be_read():
     assert submission.remarks(tomli_w.dumps(CARD), "{") == []
 
 
-# ------------------------------------------------------------------------------------------------------ the artifact
-
-
 def test_another_artifact_is_refused(artifact):
     artifact.write_bytes(WEIGHTS + b"!")
     (problem,) = checked(artifact=artifact)
@@ -567,9 +553,6 @@ def test_a_link_and_a_folder_are_no_artifact(artifact, tmp_path):
 def test_an_artifact_needs_a_checksum(artifact):
     card = {key: value for key, value in CARD.items() if key not in ("checkpoint", "sha256")}
     assert checked(card, entry_of(card), artifact) == ["artifact: the card has no sha256 to compare it with"]
-
-
-# ---------------------------------------------------------------------------------------------------------- the files
 
 
 @pytest.fixture
@@ -632,8 +615,6 @@ def test_no_more_is_read_than_may_be_there(files, monkeypatch):
     files[0].write_bytes(b"#" * (LARGEST * 3))
     assert f"card: {LARGEST + 1} bytes; expected {LARGEST} or fewer" in validate_files(*files)
 
-
-# ---------------------------------------------------------------------------------------------------------- any bytes
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
