@@ -350,7 +350,8 @@ def _reproduction(cells: Sequence[ScoredCell]) -> list[str]:
         f"Measured with {escaped('; '.join(codes))}.",
         "",
         "```",
-        *_commands(cells),
+        # on one line each, so that no name ends the block
+        *map(plain, _commands(cells)),
         "conservbench board conservbench-results --out leaderboard",
         "```",
     ]

@@ -9,7 +9,7 @@ from conservbench.leaderboard.markup import escaped
 from conservbench.leaderboard.page import BoardError, check_publishable, markdown
 from conservbench.outcome import Outcome
 
-EVIL = "<script>x</script> | `a` [b](c) *d*\nnew"
+EVIL = "<script>x</script> | `a` [b](c) *d*\n```\nnew"
 
 
 def unescaped_pipes(line: str) -> int:
@@ -154,7 +154,9 @@ def test_all_card_text_is_escaped(make_cell):
     twin = make_cell("twin", (0.0, 0.1), model={"scheme": "gradient", "twin": EVIL}, system=EVIL)
     page = markdown([cell, twin])
     # the commands are code, in which nothing is markup
-    prose = page.split("```")[0]
+    prose, code, rest = page.split("\n```\n")
+    assert rest == ""
+    assert code.count("\n") == 1
     assert "<script" not in prose
     assert prose.count("&lt;script&gt;") >= 12
     tables = [block.splitlines() for block in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)]

@@ -60,3 +60,11 @@ def test_html_escapes_card_text(make_cell):
 
 def test_no_scores():
     assert str(ScoreTable(())).strip() == "no scores"
+
+
+def test_verdicts_of_models_come_last_and_controls_have_none(make_cell):
+    cells = (make_cell("net"), make_cell("toy", model={"role": "control"}), make_cell("none", None))
+    text = " ".join(printed(ScoreTable(cells), 80)).split("not shown. ")[1]
+    assert " ".join(text.split()) == (
+        "- net is not usable: it fails 1 of 1 protocols: energy drift 7.0 ± 0.4 meV/atom/ps (limit ±0.26) on si-64."
+    )
