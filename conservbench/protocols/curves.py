@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from conservbench.plot import Line, line
 from conservbench.statistics import Interval, mean_interval, median_interval
 
-POINTS: Final = 32
+POINTS: Final = 24
 """Points of a curve with a band: a cell of a leaderboard has five or so pictures, of which a page loads many."""
 
 STRETCHES: Final = 10
@@ -28,10 +28,24 @@ def mean_line(name: str, x: ArrayLike, samples: ArrayLike, points: int = POINTS)
         samples: (n, n_x); those that are not finite are left out; a single one gives no band.
         points: how many to keep at most, evenly, the first and the last among them.
     """
-    across, values = np.asarray(x, dtype=float), np.asarray(samples, dtype=float)
-    places = _spread(len(across), points)
-    columns = values[:, places].T
-    return interval_line(name, across[places], [_mean(column) for column in columns], "curve")
+    across, found = _at_places(mean_interval, x, samples, points)
+    value, low, high = _columns(found)
+    widths = high - low
+    if not np.isfinite(widths).any():
+        return line(name, across, value)
+    return line(name, across, _shortened(value, widths), _shortened(low, widths), _shortened(high, widths))
+
+
+def median_line(name: str, x: ArrayLike, samples: ArrayLike, points: int = POINTS) -> Line:
+    """Median of independent samples at each x, with its interval by order statistics as the band.
+
+    Args:
+        name: of the line.
+        x: (n_x,).
+        samples: (n, n_x); those that are not finite are left out; fewer than six give no band.
+        points: see :func:`mean_line`.
+    """
+    return interval_line(name, *_at_places(median_interval, x, samples, points), "curve")
 
 
 def interval_line(
@@ -45,30 +59,10 @@ def interval_line(
         intervals: (n_x,).
         style: of the line.
     """
-    rows = [(np.nan,) * 3 if each is None else (each.value, each.low, each.high) for each in intervals]
-    value, low, high = np.array(rows, dtype=float).reshape(-1, 3).T
-    widths = high - low
-    if not np.isfinite(widths).any():
-        return line(name, x, _short(value, widths), style=style)
-    return line(name, x, _short(value, widths), _short(low, widths), _short(high, widths), style)
-
-
-def median_line(name: str, x: ArrayLike, samples: ArrayLike, points: int = POINTS) -> Line:
-    """Median of independent samples at each x, with its interval by order statistics as the band.
-
-    Args:
-        name: of the line.
-        x: (n_x,).
-        samples: (n, n_x); those that are not finite are left out; fewer than six give no band.
-        points: see :func:`mean_line`.
-    """
-    across, values = np.asarray(x, dtype=float), np.asarray(samples, dtype=float)
-    places = _spread(len(across), points)
-    found = [median_interval(column) if np.isfinite(column).any() else None for column in values[:, places].T]
-    rows = [(np.nan,) * 3 if each is None else (each.value, each.low, each.high) for each in found]
-    value, low, high = np.array(rows, dtype=float).reshape(-1, 3).T
-    edges = (low, high) if np.isfinite(high - low).any() else ((), ())
-    return line(name, across[places], value, *edges)
+    value, low, high = _columns(intervals)
+    if not np.isfinite(high - low).any():
+        return line(name, x, value, style=style)
+    return line(name, x, value, low, high, style)
 
 
 def replica_lines(name: str, x: ArrayLike, samples: ArrayLike, lasted: ArrayLike, points: int = POINTS) -> list[Line]:
@@ -133,8 +127,20 @@ def _spread(n: int, points: int) -> NDArray[np.int64]:
     return np.round(np.linspace(0, n - 1, min(n, points))).astype(np.int64)
 
 
-def _mean(samples: NDArray[np.float64]) -> Interval | None:
-    return mean_interval(samples) if np.isfinite(samples).any() else None
+def _at_places(
+    estimate: Callable[[NDArray[np.float64]], Interval], x: ArrayLike, samples: ArrayLike, points: int
+) -> tuple[NDArray[np.float64], list[Interval | None]]:
+    """Places that are kept of (n_x,), and what samples (n, n_x) give there: None where none is finite."""
+    across, values = np.asarray(x, dtype=float), np.asarray(samples, dtype=float)
+    places = _spread(len(across), points)
+    found = [estimate(column) if np.isfinite(column).any() else None for column in values[:, places].T]
+    return across[places], found
+
+
+def _columns(intervals: Sequence[Interval | None]) -> NDArray[np.float64]:
+    """(3, n) values, lower and upper ends."""
+    rows = [(np.nan,) * 3 if each is None else (each.value, each.low, each.high) for each in intervals]
+    return np.array(rows, dtype=float).reshape(-1, 3).T
 
 
 def _size(interval: Interval | None) -> Interval | None:
@@ -144,9 +150,9 @@ def _size(interval: Interval | None) -> Interval | None:
     return Interval(value, value if interval.low * interval.high <= 0 else min(ends), max(ends), interval.n)
 
 
-def _short(values: NDArray[np.float64], widths: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values rounded to a hundredth of the narrowest band, so that no digit is kept that nobody can see."""
+def _shortened(values: NDArray[np.float64], widths: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values to about a hundredth of the usual width of their band: nobody sees a digit more."""
     positive = widths[np.isfinite(widths) & (widths > 0)]
     if not len(positive):
         return values
-    return np.round(values, int(np.clip(-np.floor(np.log10(positive.min())) + 2, -300, 300)))
+    return np.round(values, int(np.clip(2 - np.floor(np.log10(np.median(positive))), -300, 300)))

@@ -15,6 +15,9 @@ from conservbench.units import MILLI
 
 TIME: Final = Axis("time", "ps")
 
+POINTS: Final = 60
+"""Points of a curve: there are few curves here, and the energy is what all look at."""
+
 _BAND: Final = (
     "The band is the 95 % interval of the mean over replicas; of those that exploded the first is drawn by itself."
 )
@@ -69,7 +72,7 @@ def _by_time_step(data: xr.Dataset, series: xr.DataArray) -> tuple[Line, ...]:
     lines = []
     for step in data.time_step.values:
         lasted = data.explosion_time.sel(time_step=step).isnull()
-        lines += replica_lines(f"{step:g} fs", series.time, series.sel(time_step=step), lasted)
+        lines += replica_lines(f"{step:g} fs", series.time, series.sel(time_step=step), lasted, POINTS)
     return tuple(lines)
 
 

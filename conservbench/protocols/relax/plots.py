@@ -18,6 +18,9 @@ STEPS: Final = Axis("step")
 FINEST: Final = 1e-3
 """meV/atom: energies nearer to the lowest are drawn here, which is beyond what single precision tells apart."""
 
+POINTS: Final = 40
+"""Points of a curve, which falls by powers of ten."""
+
 _BAND: Final = (
     "Medians over starts, each kept as it ended; the band is the 95 % interval, for which six starts are needed."
 )
@@ -41,7 +44,9 @@ def plots(data: xr.Dataset) -> list[Plot]:
 
 def _forces(data: xr.Dataset, runs: dict[str, xr.Dataset]) -> Plot:
     threshold = float(data.threshold[-1])
-    lines = [median_line(name, *_held(run, np.maximum(run.fmax.values, threshold))) for name, run in runs.items()]
+    lines = [
+        median_line(name, *_held(run, np.maximum(run.fmax.values, threshold)), POINTS) for name, run in runs.items()
+    ]
     return Plot(
         "force",
         "Longest force against the step",
@@ -60,7 +65,7 @@ def _energies(runs: dict[str, xr.Dataset]) -> Plot:
     lines: list[Line] = []
     for name, run in alike.items():
         excess = np.maximum(MILLI * (run.energy.values - lowest), FINEST)
-        lines.append(median_line(name, *_held(run, excess)))
+        lines.append(median_line(name, *_held(run, excess), POINTS))
     return Plot(
         "energy",
         "Energy above the lowest that any start passed through",
