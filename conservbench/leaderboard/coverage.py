@@ -64,7 +64,7 @@ def asked(model: Mapping[str, Any], protocol: Mapping[str, Any], is_parent: bool
         protocol: likewise.
         is_parent: whether another model was tuned from it.
     """
-    if model["scheme"] not in protocol.get("schemes", (model["scheme"],)):
+    if not protocol.get("by_default", True) or model["scheme"] not in protocol.get("schemes", (model["scheme"],)):
         return ()
     tuned = bool(model.get("parent"))
     if protocol.get("tuned") and not (tuned or is_parent):

@@ -14,6 +14,7 @@ NVE = {"name": "nve", "systems": ["si-64", "liquid"]}
         ({"scheme": "direct"}, NVE, False, ["si-64", "liquid"]),
         ({"scheme": "direct", "systems": ["z"]}, NVE, False, ["z"]),
         ({"scheme": "direct"}, {**NVE, "schemes": ["mts"]}, False, []),
+        ({"scheme": "direct"}, {**NVE, "by_default": False}, False, []),
         ({"scheme": "direct", "parent": "p"}, NVE, False, []),
         ({"scheme": "direct", "parent": "p"}, {**NVE, "tuned": True}, False, ["si-64", "liquid"]),
         ({"scheme": "direct"}, {**NVE, "tuned": True}, True, ["si-64", "liquid"]),
