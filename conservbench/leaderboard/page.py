@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
@@ -46,6 +46,9 @@ _READING: Final = """\
 - Ranks are 95 % intervals, by a bootstrap over replicas and systems; overlapping ones are ties.
 - Controls are rows whose answer is known beforehand: they check the benchmark, and have neither verdict nor rank.
 - † follows a value that a note below the table qualifies."""
+
+_MOST_COLUMNS: Final = 7
+"""Numbers side by side on a page."""
 
 _RANKS: Final = "Ranks over all systems of the protocol, 1 the best:"
 
@@ -280,9 +283,19 @@ def _system(cells: Sequence[ScoredCell]) -> list[str]:
         return _unsupported(cells)
     (sheet,) = sheets(without_idle_columns(cells))
     ((system, rows),) = sheet.systems.items()
-    body = [(row.name, *(entry.marked for entry in row.entries)) for row in rows]
+    lines: list[str] = []
+    for places in _parts(len(sheet.headings)):
+        body = [(row.name, *(row.entries[place].marked for place in places)) for row in rows]
+        lines += table(("model", *(sheet.headings[place] for place in places)), body)
     notes = [f"- {escaped(note)}" for note in sheet.notes[system]]
-    return [*table(("model", *sheet.headings), body), *notes, *([""] if notes else [])]
+    return [*lines, *notes, *([""] if notes else [])]
+
+
+def _parts(columns: int) -> list[list[int]]:
+    """Columns of as many tables as a page is wide enough for, about as many in each."""
+    tables = -(-columns // _MOST_COLUMNS)
+    bounds = [columns * part // tables for part in range(tables + 1)]
+    return [list(range(*pair)) for pair in pairwise(bounds)]
 
 
 def _unsupported(cells: Sequence[ScoredCell]) -> list[str]:

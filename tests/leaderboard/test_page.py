@@ -124,6 +124,20 @@ def test_versions_and_tiers_have_tables_of_their_own(make_cell):
         assert len([line for line in section(page, f"NVE drift: {title}").splitlines() if "7.0 ± 0.4" in line]) == 1
 
 
+def test_a_wide_table_is_several_and_loses_nothing(make_cell):
+    cell = make_cell()
+    keys = [f"m{place}" for place in range(9)]
+    metrics = {key: replace(cell.metrics["order"], key=key, label=key, headline=True) for key in keys}
+    scores = tuple(replace(cell.scores[1], metric=key, value=float(place), low=float(place), high=float(place))
+                   for place, key in enumerate(keys))  # fmt: skip
+    text = section(markdown([replace(cell, metrics=metrics, scores=scores)]), "NVE drift")
+    heads = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| model")]
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| net")]
+    assert [len(each) for each in heads] == [len(each) for each in rows] == [6, 6]
+    assert [*heads[0][1:], *heads[1][1:]] == [*keys, "gates"]
+    assert [*rows[0][1:], *rows[1][1:-1]] == [f"{place}.00 ✓" for place in range(9)]
+
+
 def test_passports_of_tuned_models(make_cell):
     record = {"parent": "net_1", "tuning": {"target": "rdf", "steps": 20}}
     page = markdown([make_cell("net_1"), make_cell("net-rdf", model=record)])
