@@ -101,6 +101,7 @@ class _Session:
         self._candidates: dict[str, Candidate] = {}
         self._not_loaded: set[str] = set()
         self._scores: dict[str, ScoredCell] = {}
+        self.report_problem = ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
@@ -121,19 +122,19 @@ class _Session:
         skipped = terminalreporter.stats.get("skipped", [])
         unclear = sum(UNCLEAR in str(report.longrepr) for report in skipped if MARKER in report.keywords)
         if unclear:
-            longer = (
-                ""
-                if self.tier == TIERS[-1]
-                else f"; --conservbench-tier {TIERS[TIERS.index(self.tier) + 1]} knows more"
-            )
-            terminalreporter.write_line(f"conservbench: {unclear} gates unclear{longer} (pytest -rs shows them)")
+            longer = TIERS[TIERS.index(self.tier) + 1 :]
+            advice = f"; --conservbench-tier {longer[0]} knows more" if longer else ""
+            terminalreporter.write_line(f"conservbench: {unclear} gates unclear, which -rs shows{advice}")
         if self.out is not None:
             terminalreporter.write_line(f"conservbench: results are in {self.out}")
+        if self.report_problem:
+            terminalreporter.write_line(f"conservbench: no report: {self.report_problem}")
 
     def pytest_sessionfinish(self) -> None:
-        """Keep results where that was asked for."""
-        if self.owner and self.out is not None and self.folder.is_dir():
+        """Keep results, with a report, where that was asked for."""
+        if self.owner and self.out is not None and any(self.folder.glob("*/*/*.nc")):
             shutil.copytree(self.folder, self.out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.lock"))
+            self.report_problem = _reported(self.out)
 
     def pytest_unconfigure(self) -> None:
         """Take the folder away."""
@@ -153,18 +154,21 @@ class _Session:
 
     @cached_property
     def before(self) -> tuple[ScoredCell, ...]:
-        """The cells of the baseline.
+        """The cells of the baseline; one model there and one here are compared whatever their names.
 
         Raises:
             ValueError: it is not there or not as it must be.
         """
         import json
 
+        from conservbench.compare import known_as
         from conservbench.leaderboard.entry import read_entries
 
         if self.baseline is None:
             return ()
-        return read_entries(self.baseline, [json.loads(cell.protocol.to_json()) for cell in self.cells])
+        cells = read_entries(self.baseline, [json.loads(cell.protocol.to_json()) for cell in self.cells])
+        there, here = {cell.model["name"] for cell in cells}, {cell.model.name for cell in self.cells}
+        return known_as(cells, *here) if len(there) == len(here) == 1 else cells
 
     def candidate(self, card: ModelCard) -> Candidate:
         """The model of a card, loaded once; what went wrong is told once."""
@@ -174,8 +178,9 @@ class _Session:
             pytest.skip(f"{card.name}: could not be loaded")
         if card.name not in self._candidates:
             self._not_loaded.add(card.name)
+            place = next(cell.system for cell in self.cells if cell.model.name == card.name)
             with _measuring():
-                self._candidates[card.name] = candidate(card, self.systems[0] if self.systems else None)
+                self._candidates[card.name] = candidate(card, place)
             self._not_loaded.discard(card.name)
         return self._candidates[card.name]
 
@@ -208,6 +213,19 @@ class _Session:
                 from conservbench.runner import measure_cell
 
                 measure_cell(cell, self.folder, "cpu", lambda _: None)
+
+
+def _reported(folder: Path) -> str:
+    """Write the report of a session; why there is none, as what was measured is worth more than its report."""
+    from conservbench.scoring import read_cells
+    from conservbench.site import write_report
+
+    try:
+        with _measuring():
+            write_report(read_cells(folder), folder / "report.html")
+    except Exception as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return ""
 
 
 class _Subject(pytest.Collector):
@@ -243,9 +261,10 @@ class _Test(pytest.Item):
 
 def _collected(session: pytest.Session, here: _Session) -> Iterator[pytest.Item]:
     """The tests of all models: checks, then cells, then comparisons."""
+    cells, before = here.cells, here.before
+    # after what may be wrong was told: it imports torch
     from conservbench.testing import conformance_checks
 
-    cells = here.cells
     models = {cell.model.name: cell.model for cell in cells}
     for model in models.values():
         place = _subject(session, f"{model.name}/conformance")
@@ -259,7 +278,7 @@ def _collected(session: pytest.Session, here: _Session) -> Iterator[pytest.Item]
                 yield _Test.from_parent(place, name=metric.key, ask=_gate(here, cell, metric))
     if here.baseline is None:
         return
-    known = {(each.model["name"], each.protocol["name"], each.system) for each in here.before}
+    known = {(each.model["name"], each.protocol["name"], each.system) for each in before}
     for cell in cells:
         if (cell.model.name, cell.protocol.name, cell.system) not in known:
             continue

@@ -1,0 +1,215 @@
+"""``pytest --conservbench``, in the repository of a model's author."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+from conservbench.cards import find_protocol
+from conservbench.leaderboard.entry import write_entry
+from conservbench.result import open_results
+from conservbench.scoring import score
+from conservbench.testing import conformance_checks
+
+CARD = """name = "{name}"
+version = 1
+title = "Mine"
+loader = "toy"
+scheme = "{scheme}"
+[options]
+field = "{field}"
+stiffness = 7.4
+curl = {curl}
+"""
+
+SPRINGS = """
+import warnings
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+from ase.neighborlist import neighbor_list
+
+
+class Springs(Calculator):
+    implemented_properties = ["energy", "forces"]
+    twist = 0.0
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        warnings.warn("third-party noise")
+        super().calculate(atoms, properties, system_changes)
+        i, d, D = neighbor_list("idD", atoms, 3.2)
+        w, x = (1 - (d / 3.2) ** 2) ** 4, d - 2.35
+        slope = 20 * x * w - (10 * x**2 - 1) * 8 * d / 3.2**2 * (1 - (d / 3.2) ** 2) ** 3
+        forces = np.zeros((len(atoms), 3))
+        np.add.at(forces, i, 2 * (slope / d)[:, None] * D + self.twist * np.cross([0, 0, 1], D) * w[:, None])
+        self.results = {"energy": ((10 * x**2 - 1) * w).sum(), "forces": forces}
+
+
+class Twisted(Springs):
+    twist = 1.0
+
+
+def absent():
+    raise RuntimeError("weights are not here")
+"""
+
+INI = """[pytest]
+addopts = --strict-markers --strict-config -p no:cacheprovider
+filterwarnings = error
+xfail_strict = true
+"""
+
+AUDIT = ("--conservbench-protocol", "audit", "--conservbench-tier", "smoke", "--conservbench-system", "si-64")
+
+
+@pytest.fixture(scope="module")
+def author(tmp_path_factory):
+    """A repository with a test of its own, cards and calculators."""
+    folder = tmp_path_factory.mktemp("author")
+    (folder / "cards").mkdir()
+    for name, scheme, field, curl in [
+        ("calm", "gradient", "harmonic", 0.0),
+        ("curled", "direct", "swirl", 0.15),
+        ("wrong", "gradient", "swirl", 0.15),
+    ]:
+        text = CARD.format(name=name, scheme=scheme, field=field, curl=curl)
+        (folder / "cards" / f"{name}.toml").write_text(text, encoding="utf-8")
+    (folder / "springs.py").write_text(SPRINGS, encoding="utf-8")
+    (folder / "test_own.py").write_text("def test_own():\n    assert True\n", encoding="utf-8")
+    (folder / "pytest.ini").write_text(INI, encoding="utf-8")
+
+    def run(*words):
+        command = [sys.executable, "-m", "pytest", *words]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
+        return done.returncode, done.stdout + done.stderr
+
+    run.folder = folder
+    return run
+
+
+def counts(said):
+    return {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", said)}
+
+
+def outcomes(path):
+    """Test to outcome and words, from a JUnit file."""
+    found = {}
+    for case in ElementTree.parse(path).iter("testcase"):
+        child = next(iter(case), None)
+        words = "" if child is None else f"{child.get('message', '')} {child.text or ''}"
+        found[f"{case.get('classname')}::{case.get('name')}"] = ("passed" if child is None else child.tag, words)
+    return found
+
+
+def test_without_the_option_nothing_happens(author):
+    code = (
+        "import sys, pytest; code = pytest.main(['-q', '-p', 'no:xdist']);"
+        "print(sorted(set(sys.modules) & {'torch', 'ase', 'numpy', 'xarray', 'conservbench.cards'})); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=author.folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_conservative_card_passes(author):
+    code, said = author("--conservbench", "cards/calm.toml", *AUDIT, "-rs", "--junitxml", "calm.xml")
+    assert code == 0, said
+    found = outcomes(author.folder / "calm.xml")
+    gates = [
+        key for key, metric in find_protocol("audit").metrics.items() if (metric.below, metric.above) != (None,) * 2
+    ]
+    expected = {f"conservbench.calm.conformance::{check.name}" for check in conformance_checks()}
+    expected |= {f"conservbench.calm.audit.si-64::{key}" for key in ("outcome", *gates)}
+    assert set(found) == expected | {"test_own::test_own"}
+    assert found["conservbench.calm.audit.si-64::asymmetry"][0] == "passed"
+    assert found["conservbench.calm.conformance::gradient"][0] == "passed"
+    assert "it tells atoms apart by their index" in found["conservbench.calm.conformance::permutation"][1]
+    assert "atoms are labelled" in found["conservbench.calm.audit.si-64::permutation_error"][1]
+    assert "failed" not in counts(said)
+
+
+def test_a_curl_fails_its_gate_and_is_told_in_words(author):
+    code, said = author("--conservbench", "cards/curled.toml", *AUDIT, "-m", "conservbench", "-k", "asymmetry or loop")
+    assert code == 1
+    assert counts(said)["failed"] == 1
+    assert re.search(r"audit / si-64 / curled: Jacobian asymmetry is 0\.0165 .*; its limit: below 1e-06", said)
+    assert find_protocol("audit").metrics["asymmetry"].source in said
+    assert re.search(r"again: conservbench run -m \S+/cards/curled\.toml -p audit -s si-64 --tier smoke --fresh", said)
+    # two snapshots do not tell what a loop costs: that is no pass
+    assert "conservbench: 1 gates unclear, which -rs shows; --conservbench-tier quick knows more" in said
+    assert "Traceback" not in said
+    assert "pytest_plugin.py" not in said
+
+
+def test_any_ase_calculator(author):
+    """Warnings are errors in this repository; those of a calculator under test are shown, and break no measurement."""
+    models = ("--conservbench", "ase:springs:Springs", "--conservbench", "ase:springs:Twisted")
+    code, said = author(
+        *models, *AUDIT, "-n", "2", "--junitxml", "ase.xml", "-k", "conformance or outcome or asymmetry"
+    )
+    found = outcomes(author.folder / "ase.xml")
+    wrong = {name for name, (outcome, _) in found.items() if outcome == "failure"}
+    assert code == 1, said
+    assert {name for name in wrong if "Springs" in name} == set()
+    assert "conservbench.ase:springs:Twisted.conformance::gradient" in wrong
+    assert found["conservbench.ase:springs:Twisted.audit.si-64::outcome"][0] == "passed"
+    assert "not minus the derivative of the energy" in said
+
+
+def test_a_model_that_cannot_be_loaded_is_told_once(author):
+    code, said = author("--conservbench", "ase:springs:absent", *AUDIT, "-m", "conservbench", "-q")
+    assert code == 1
+    assert counts(said)["failed"] == 2
+    assert said.count("weights are not here") >= 2
+    code, said = author(
+        "--conservbench", "cards/wrong.toml", *AUDIT, "-m", "conservbench", "-k", "outcome or interface"
+    )
+    assert code == 1
+    assert "its card's scheme needs gradient forces; it has direct" in said
+
+
+def test_results_are_kept_and_a_baseline_is_compared(author):
+    words = ("--conservbench", "cards/curled.toml", *AUDIT, "-m", "conservbench")
+    _, said = author(*words, "--conservbench-out", "kept", "-k", "outcome")
+    assert "results are in" in said
+    assert (author.folder / "kept" / "audit" / "si-64" / "curled.nc").is_file()
+    assert "curled" in (author.folder / "kept" / "report.html").read_text(encoding="utf-8")
+    assert not list((author.folder / "kept").rglob("*.lock"))
+    baseline = author.folder / "baseline.json"
+    write_entry(score(open_results(author.folder / "kept")).cells, baseline)
+    code, said = author(*words, "--conservbench-baseline", "baseline.json", "-k", "baseline", "--junitxml", "same.xml")
+    assert code == 0, said
+    same = outcomes(author.folder / "same.xml")
+    assert same["conservbench.curled.audit.si-64.baseline::asymmetry"][0] == "passed"
+    assert same["conservbench.curled.audit.si-64.baseline::outcome"][0] == "passed"
+    document = json.loads(baseline.read_text())
+    for row in document["cells"][0]["scores"]:
+        if row["metric"] == "asymmetry":
+            row.update({key: row[key] / 10 for key in ("value", "low", "high")})
+    baseline.write_text(json.dumps(document))
+    code, said = author(*words, "--conservbench-baseline", "baseline.json", "-k", "baseline and asymmetry")
+    assert code == 1
+    assert re.search(r"curled / audit / si-64 / asymmetry: regression: .* was 0\.0016\d+, is 0\.016\d+", said)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--conservbench", "swirll"), "did you mean 'swirl'"),
+        (("--conservbench", "cards/none.toml"), "no card cards/none.toml"),
+        (("--conservbench", "ase:nowhere:make"), "no module 'nowhere'"),
+        (("--conservbench", "swirl", "--conservbench-protocol", "nvee"), "did you mean 'nve'"),
+        (("--conservbench", "swirl", "--conservbench-tier", "long"), "invalid choice: 'long'"),
+        (("--conservbench", "swirl", "--conservbench-baseline", "none.json"), "no entry"),
+    ],
+)
+def test_wrong_words_are_told_in_a_line(author, words, expected):
+    code, said = author(*words, "--collect-only")
+    assert code == 4
+    assert expected in said
+    assert "Traceback" not in said
