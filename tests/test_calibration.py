@@ -33,6 +33,8 @@ def measured(name, protocol, *, seed, runs=1, options=None):
     per_run = getattr(settings, "replicas", None)
     if per_run is not None:
         settings = replace(settings, replicas=runs * per_run)
+        # a run of few replicas starts from the first snapshots alone, and so does each of these
+        system = replace(system, snapshots=system.snapshots[:per_run])
     data = plugins.protocol_module(protocol, "measure").measure(model, card.scheme, system, settings, lambda _: None)
     slices = [data]
     if per_run is not None:
