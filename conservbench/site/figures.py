@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 from conservbench.leaderboard.sheet import plain
@@ -61,12 +62,6 @@ def overlaid(plots: Mapping[str, Plot], slots: Mapping[str, int]) -> Figure:
     return {"data": traces, "layout": _layout(next(iter(plots.values())))}
 
 
-def lines_of(figure: Figure) -> list[str]:
-    """Names of the lines that models have, in their order; without what they are compared with."""
-    named = (trace["meta"]["line"] for trace in figure["data"] if trace["meta"]["slot"] is not None)
-    return list(dict.fromkeys(named))
-
-
 def literal(text: str) -> str:
     """Text that plotly.js shows as it is: it reads tags and entities."""
     return escape(plain(text), quote=False)
@@ -79,7 +74,9 @@ def _layout(plot: Plot) -> dict[str, Any]:
 def axis_of(label: str, unit: str, *, log: bool) -> dict[str, Any]:
     """An axis with its label and unit."""
     text = label if unit == "1" else f"{label} [{unit}]"
-    return {"title": {"text": literal(text)}, "type": "log" if log else "linear"}
+    # a picture is not much higher than thirty letters are wide
+    lines = " <br>".join(map(literal, wrap(plain(text), 32)))
+    return {"title": {"text": lines}, "type": "log" if log else "linear"}
 
 
 def _traces(line: Line, plot: Plot, slot: int | None, place: int, model: str, name: str) -> list[dict[str, Any]]:

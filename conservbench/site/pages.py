@@ -11,7 +11,7 @@ from conservbench.leaderboard.pareto import fronts
 from conservbench.leaderboard.sheet import LEGEND, label_of, limits_of, plain
 from conservbench.leaderboard.twins import twins
 from conservbench.site.command import Installed, installed
-from conservbench.site.figures import SLOTS, Figure, figure_of, lines_of, overlaid
+from conservbench.site.figures import SLOTS, Figure, figure_of, overlaid
 from conservbench.site.links import file_names
 from conservbench.site.passport import passport, settings
 from conservbench.site.render import SCRIPTS, STYLES, inlined, render
@@ -35,12 +35,12 @@ SHOWN: Final = SLOTS
 
 @dataclass(frozen=True)
 class Picture:
-    """A plot on a page: where its figure is, and its words."""
+    """A plot on a page: where its figure is, its words, and what it is of."""
 
     key: str
     title: str
     note: str
-    lines: tuple[str, ...] = ()
+    where: str
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Names:
 class Figures(dict[str, Figure]):
     """The figures of one page by their keys."""
 
-    def add(self, title: str, note: str, figure: Figure) -> Picture:
+    def add(self, title: str, note: str, where: str, figure: Figure) -> Picture:
         """Keep a figure under the next key."""
         key = f"figure-{len(self) + 1}"
         self[key] = figure
-        return Picture(key, plain(title), plain(note), tuple(lines_of(figure)))
+        return Picture(key, plain(title), plain(note), plain(where))
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,9 @@ def _index(board: Board) -> str:
     pictures = [
         figures.add(
             f"{front.title}: {plain(front.metric.label)}, {front.system}",
-            f"Right and down is better where lower is. Filled: no model is better in both; bars are 95 % intervals. "
-            f"Times of {front.speed_system} on {front.machine}.",
+            "Further right is faster. Filled: on the front, no model is better in both; open: behind it. Bars are 95 % "
+            f"intervals; the speed is that of {front.speed_system} on {front.machine}.",
+            front.machine,
             front_figure(front),
         )
         for front in fronts(board.cells)
@@ -263,7 +264,7 @@ def _sections(name: str, board: Board, figures: Figures) -> Model:
         views = tuple(
             (
                 view_of(cell, board.here),
-                tuple(figures.add(plot.title, plot.note, figure_of(plot)) for plot in cell.plots),
+                tuple(_picture(plot, cell, figures) for plot in cell.plots),
             )
             for cell in group
         )
@@ -280,8 +281,9 @@ def _sections(name: str, board: Board, figures: Figures) -> Model:
     )
 
 
-def _picture(plot: Plot, figures: Figures) -> Picture:
-    return figures.add(plot.title, plot.note, figure_of(plot))
+def _picture(plot: Plot, cell: ScoredCell, figures: Figures) -> Picture:
+    where = f"{cell.model['name']}, {title_of([cell])}, {cell.system}"
+    return figures.add(plot.title, plot.note, where, figure_of(plot))
 
 
 def _overlays(cells: Sequence[ScoredCell], figures: Figures, board: Board) -> list[tuple[str, list[Picture]]]:
@@ -289,6 +291,7 @@ def _overlays(cells: Sequence[ScoredCell], figures: Figures, board: Board) -> li
     found = []
     for group in groups(cells):
         for system in dict.fromkeys(cell.system for cell in group):
+            where = f"{title_of(group)}, {system}"
             plots: dict[str, dict[str, Plot]] = {}
             for cell in group:
                 for plot in cell.plots if cell.system == system else ():
@@ -296,9 +299,9 @@ def _overlays(cells: Sequence[ScoredCell], figures: Figures, board: Board) -> li
             pictures = []
             for of in plots.values():
                 first = next(iter(of.values()))
-                pictures.append(figures.add(first.title, first.note, overlaid(of, board.slots)))
+                pictures.append(figures.add(first.title, first.note, where, overlaid(of, board.slots)))
             if pictures:
-                found.append((f"{title_of(group)}, {system}", pictures))
+                found.append((where, pictures))
     return found
 
 

@@ -121,9 +121,13 @@ function layoutOf(figure, traces, width) {
     hovermode: "closest",
     showlegend: !single,
     legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, xanchor: "left" },
-    xaxis: { ...axis, ...figure.layout.xaxis, hoverformat: ".4g" },
-    yaxis: { ...axis, ...figure.layout.yaxis, hoverformat: ".4g" },
+    xaxis: { ...axis, ...titled(figure.layout.xaxis) },
+    yaxis: { ...axis, ...titled(figure.layout.yaxis) },
   };
+}
+
+function titled(axis) {
+  return { ...axis, title: { ...axis.title, font: { size: 13 }, standoff: 8 }, hoverformat: ".4g" };
 }
 
 function draw(element) {
@@ -169,7 +173,7 @@ function showNumbers(element) {
   const table = make("table", {},
     make("caption", {}, `Numbers of “${element.dataset.title}”; low and high are the edges of the band`),
     make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))), body);
-  const region = make("div", { class: "scroll tall", role: "region", tabindex: "0", "aria-label": `Numbers of ${element.dataset.title}` }, table);
+  const region = make("div", { class: "scroll tall", role: "group", tabindex: "0", "aria-label": `Numbers of ${element.dataset.title}` }, table);
   const details = element.querySelector("details.numbers");
   details.querySelector(".scroll")?.remove();
   details.append(region);
