@@ -63,7 +63,8 @@ def check(
 
     head = measured(folder)
     base = baseline_of(against, head)
-    comparison = compare(base, renamed(head, base, name))
+    head = renamed(head, base, name)
+    comparison = compare(base, head)
     if junitxml is not None:
         write_bytes(junit(comparison), junitxml)
     if markdown is not None:
@@ -76,6 +77,11 @@ def check(
         from rich.console import Console
 
         Console().print(rich_report(comparison))
+    there, here = ({cell.model["name"] for cell in cells} for cells in (base, head))
+    if not there & here:
+        click.echo(
+            f"the baseline has {', '.join(sorted(there))}; measured was {', '.join(sorted(here))}: see --as", err=True
+        )
     click.get_current_context().exit(EXIT[comparison.verdict])
 
 

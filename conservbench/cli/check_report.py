@@ -39,7 +39,8 @@ _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 
 def headline(comparison: Comparison) -> str:
     """The comparison in a line."""
-    counts = [f"{len(comparison.compared)} metrics compared"]
+    compared = len(comparison.compared)
+    counts = [f"{compared} metric{'' if compared == 1 else 's'} compared"]
     for state, one, many in (
         ("regression", "regression", "regressions"),
         ("improved", "improved", "improved"),
