@@ -21,8 +21,8 @@ SLOTS: Final = 8
 
 _DASHES: Final = ("solid", "dot", "dashdot", "longdash", "longdashdot")
 _SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "triangle-down")
-_FEW: Final = 24
-"""A curve of no more points than this shows them."""
+_FEW: Final = 8
+"""A curve of no more points than this shows them, with bars in place of a band."""
 
 Figure = dict[str, Any]
 
@@ -46,20 +46,35 @@ def overlaid(plots: Mapping[str, Plot], slots: Mapping[str, int]) -> Figure:
         slots: model to its colour.
     """
     traces: list[dict[str, Any]] = []
-    references: set[Line] = set()
+    shared, own = _references(plots)
+    first = next(iter(plots.values()))
+    for line in shared:
+        traces += _traces(line, first, None, 0, "", line.name or "reference")
     for model, plot in plots.items():
         place = 0
         for line in plot.lines:
             if line.style == "reference":
-                # what all are compared with is drawn once
-                if line not in references:
-                    references.add(line)
-                    traces += _traces(line, plot, None, 0, "", line.name or "reference")
+                if line.name in own:
+                    traces += _traces(line, plot, None, 0, model, f"{model}, {line.name or 'reference'}")
                 continue
             name = f"{model}, {line.name}" if line.name else model
             traces += _traces(line, plot, slots[model], place + slots[model], model, name)
             place += 1
     return {"data": traces, "layout": _layout(next(iter(plots.values())))}
+
+
+def _references(plots: Mapping[str, Plot]) -> tuple[list[Line], set[str]]:
+    """What all models are compared with, drawn once each, and the names of references that models differ in."""
+    named: dict[str, list[Line]] = {}
+    for plot in plots.values():
+        for line in plot.lines:
+            if line.style == "reference":
+                named.setdefault(line.name, []).append(line)
+    # a level that reaches as far as each model's curves is one level
+    same = {name: len({line.y for line in of}) == 1 or len({y for line in of for y in line.y}) == 1
+            for name, of in named.items()}  # fmt: skip
+    widest = [max(of, key=lambda line: line.x[-1] - line.x[0] if line.x else 0.0) for of in named.values()]
+    return [line for line in widest if same[line.name]], {name for name, alike in same.items() if not alike}
 
 
 def literal(text: str) -> str:

@@ -42,13 +42,26 @@ def test_overlaid_models_keep_their_colours_and_share_one_reference():
     two = plot(line("1 fs", [0, 1], [0.0, 3.0]), limit)
     figure = overlaid({"a": one, "b": two}, {"a": 3, "b": 5})
     assert [(t["name"], t["meta"]["slot"]) for t in figure["data"]] == [
+        ("limit", None),
         ("a, 1 fs", 3),
         ("a, 2 fs", 3),
-        ("limit", None),
         ("b, 1 fs", 5),
     ]
     assert len({trace["line"]["dash"] for trace in figure["data"]}) > 1
-    assert [trace["meta"]["line"] for trace in figure["data"]] == ["1 fs", "2 fs", "limit", "1 fs"]
+    assert [trace["meta"]["line"] for trace in figure["data"]] == ["limit", "1 fs", "2 fs", "1 fs"]
+
+
+def test_a_level_of_two_lengths_is_one_and_references_that_differ_are_the_models_own():
+    def of(length, target):
+        return plot(
+            line("", [0, 1], [0.0, 1.0]),
+            line("level", [0, length], [2.0, 2.0], style="reference"),
+            line("target", [0, 1], [1.0, target], style="reference"),
+        )
+
+    traces = overlaid({"a": of(1.0, 1.0), "b": of(5.0, 3.0)}, {"a": 0, "b": 1})["data"]
+    references = [(t["name"], t["meta"]["model"], t["x"][-1]) for t in traces if t["meta"]["slot"] is None]
+    assert references == [("level", "", 5.0), ("a, target", "a", 1.0), ("b, target", "b", 1.0)]
 
 
 def test_lines_of_one_colour_differ_by_their_dash():

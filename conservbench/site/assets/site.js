@@ -79,18 +79,28 @@ function isShown(trace, figure) {
   const chosen = [...document.querySelectorAll(".filter input")];
   const line = figure.querySelector(".controls select");
   const { slot, model, line: own } = trace.meta;
-  if (slot === null) return true;
+  if (slot === null && !model) return true;
   if (model && chosen.length && !chosen.some((box) => box.checked && box.value === model)) {
     if (!figure.dataset.orphan) return false;
   }
-  return !line || line.value === "all" || line.value === `=${own}`;
+  return slot === null || !line || line.value === "all" || line.value === `=${own}`;
+}
+
+// Plotly reads tags and entities
+function literal(text) {
+  const names = { "&": "&amp;", "<": "&lt;", ">": "&gt;" };
+  return text.replace(/[&<>]/g, (letter) => names[letter]);
 }
 
 function themed(trace, figure) {
   const { slot, band } = trace.meta;
   const own = colour(slot === null ? "--reference" : `--line-${slot}`);
+  const line = figure.querySelector(".controls select");
+  // where one line is shown, the name of the model says all
+  const short = slot !== null && trace.meta.model && line && line.value !== "all";
   return {
     ...trace,
+    name: short ? literal(trace.meta.model) : trace.name,
     visible: isShown(trace, figure),
     line: { ...trace.line, color: own },
     marker: { ...trace.marker, color: own },
