@@ -72,7 +72,7 @@ def rich_report(comparison: Comparison) -> RenderableType:
             table.add_row(*(Text(text, style=_STYLES.get(row.state, "")) for text in _columns(row)))
     if table.row_count:
         said.append(table)
-    said += [Text(f"{row.name}: {row.reason}", style="dim") for row in _explained(comparison)]
+    said += [Text(line, style="dim") for line in _explanations(comparison)]
     return Group(*said, Text(_NOTE, style="dim"))
 
 
@@ -89,7 +89,7 @@ def summary(comparison: Comparison) -> str:
     lines = [f"### {mark} {_markdown(headline(comparison))}", ""]
     if rows := shown(comparison):
         lines += [*_markdown_table(rows), ""]
-    lines += [f"- {_markdown(row.name)}: {_markdown(row.reason)}" for row in _explained(comparison)]
+    lines += [f"- {_markdown(line)}" for line in _explanations(comparison)]
     rest = [row for row in comparison.rows if row not in rows and row.metric != OUTCOME]
     if rest:
         lines += ["", f"<details><summary>{len(rest)} other metrics</summary>", "", *_markdown_table(rest), ""]
@@ -173,9 +173,18 @@ def _value(score: Score | None, row: Row) -> str:
     return spelled(score.value, score.low, score.high, row.digits)
 
 
-def _explained(comparison: Comparison) -> Iterable[Row]:
-    """Rows whose state follows from something else than their numbers."""
-    return [row for row in comparison.of("regression", "improved", "missing", "new") if row.reason]
+def _explanations(comparison: Comparison) -> list[str]:
+    """Why rows are what they are, where numbers do not say so: a line for all metrics of a cell with one reason."""
+    why: dict[tuple[str, str], list[str]] = {}
+    for row in comparison.of("regression", "improved", "missing", "new"):
+        # a metric that is new is counted; a cell that is new may be a mistake
+        if row.reason and (row.state != "new" or row.metric == OUTCOME):
+            why.setdefault((_cell(row), row.reason), []).append(row.metric)
+    return [f"{cell} / {_some(metrics)}: {reason}" for (cell, reason), metrics in why.items()]
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _markdown_table(rows: Sequence[Row]) -> list[str]:
