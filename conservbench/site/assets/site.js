@@ -219,13 +219,18 @@ function setUpFigures() {
 }
 
 function chooseLine(element) {
-  const lines = new Set(figures[element.id].data.filter((t) => t.meta.slot !== null).map((t) => t.meta.line));
+  // line to the models that have it
+  const lines = new Map();
+  for (const { meta } of figures[element.id].data) {
+    if (meta.slot !== null) lines.set(meta.line, (lines.get(meta.line) || new Set()).add(meta.model));
+  }
   if (lines.size < 2) return;
   const id = `${element.id}-line`;
   const select = make("select", { id }, make("option", { value: "all" }, "all"));
-  for (const line of lines) select.append(make("option", { value: `=${line}` }, line || "unnamed"));
-  // several lines of many models are a tangle: the last of them at first
-  select.selectedIndex = lines.size;
+  for (const line of lines.keys()) select.append(make("option", { value: `=${line}` }, line || "unnamed"));
+  // several lines of many models are a tangle: at first one, that most models have, and of those the last
+  const most = Math.max(...[...lines.values()].map((models) => models.size));
+  select.selectedIndex = 1 + [...lines.values()].findLastIndex((models) => models.size === most);
   select.addEventListener("change", () => {
     draw(element);
     if (element.querySelector("details.numbers").open) showNumbers(element);
