@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -91,14 +91,10 @@ def author(tmp_path_factory):
     return run
 
 
-def counts(said):
-    return {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", said)}
-
-
 def outcomes(path):
     """Test to outcome and words, from a JUnit file."""
     found = {}
-    for case in ElementTree.parse(path).iter("testcase"):
+    for case in ET.parse(path).iter("testcase"):
         child = next(iter(case), None)
         words = "" if child is None else f"{child.get('message', '')} {child.text or ''}"
         found[f"{case.get('classname')}::{case.get('name')}"] = ("passed" if child is None else child.tag, words)
@@ -116,36 +112,84 @@ def test_without_the_option_nothing_happens(author):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_conservative_card_passes(author):
-    code, said = author("--conservbench", "cards/calm.toml", *AUDIT, "-rs", "--junitxml", "calm.xml")
-    assert code == 0, said
-    found = outcomes(author.folder / "calm.xml")
-    gates = [
-        key for key, metric in find_protocol("audit").metrics.items() if (metric.below, metric.above) != (None,) * 2
-    ]
-    expected = {f"conservbench.calm.conformance::{check.name}" for check in conformance_checks()}
-    expected |= {f"conservbench.calm.audit.si-64::{key}" for key in ("outcome", *gates)}
-    assert set(found) == expected | {"test_own::test_own"}
-    assert found["conservbench.calm.audit.si-64::asymmetry"][0] == "passed"
-    assert found["conservbench.calm.conformance::gradient"][0] == "passed"
+@pytest.fixture(scope="module")
+def session(author):
+    """A session with a card that conserves and one that does not."""
+    cards = ("--conservbench", "cards/calm.toml", "--conservbench", "cards/curled.toml")
+    code, said = author(*cards, *AUDIT, "--conservbench-out", "kept", "--junitxml", "session.xml")
+    return code, said, outcomes(author.folder / "session.xml")
+
+
+def test_a_test_for_each_check_ending_and_gate(session):
+    _, said, found = session
+    metrics = find_protocol("audit").metrics
+    gates = [key for key, metric in metrics.items() if metric.below is not None or metric.above is not None]
+    expected = {"test_own::test_own"}
+    for name in ("calm", "curled"):
+        expected |= {f"conservbench.{name}.conformance::{check.name}" for check in conformance_checks()}
+        expected |= {f"conservbench.{name}.audit.si-64::{key}" for key in ("outcome", *gates)}
+    assert set(found) == expected
+    assert "conservbench/calm/audit/si-64 " in said
+
+
+def test_a_conservative_card_passes(session):
+    _, _, found = session
+    calm = {name: outcome for name, (outcome, _) in found.items() if ".calm." in name}
+    assert set(calm.values()) == {"passed", "skipped"}
+    assert calm["conservbench.calm.audit.si-64::asymmetry"] == "passed"
+    assert calm["conservbench.calm.conformance::gradient"] == "passed"
+    # what cannot be asked is skipped, with the reason
     assert "it tells atoms apart by their index" in found["conservbench.calm.conformance::permutation"][1]
     assert "atoms are labelled" in found["conservbench.calm.audit.si-64::permutation_error"][1]
-    assert "failed" not in counts(said)
 
 
-def test_a_curl_fails_its_gate_and_is_told_in_words(author):
-    code, said = author("--conservbench", "cards/curled.toml", *AUDIT, "-m", "conservbench", "-k", "asymmetry or loop")
+def test_a_curl_fails_its_gate_and_is_told_in_words(session):
+    code, said, found = session
     assert code == 1
-    assert counts(said)["failed"] == 1
-    assert re.search(r"audit / si-64 / curled: Jacobian asymmetry is 0\.0165 .*; its limit: below 1e-06", said)
+    wrong = [name for name, (outcome, _) in found.items() if outcome == "failure"]
+    assert wrong == ["conservbench.curled.audit.si-64::asymmetry"]
+    assert re.search(r"audit / si-64 / curled: Jacobian asymmetry is 0\.0164\d .*; its limit: below 1e-06", said)
     assert find_protocol("audit").metrics["asymmetry"].source in said
     assert re.search(r"again: conservbench run -m \S+/cards/curled\.toml -p audit -s si-64 --tier smoke --fresh", said)
     # two snapshots do not tell what a loop costs: that is no pass
-    assert "conservbench: 1 gates unclear, which -rs shows; --conservbench-tier quick knows more" in said
+    outcome, words = found["conservbench.curled.audit.si-64::loop_work_relative"]
+    assert (outcome, "unclear: work of a loop over its path is" in words) == ("skipped", True)
+    assert re.search(r"conservbench: \d gates unclear, which -rs shows; --conservbench-tier quick knows more", said)
     assert "Traceback" not in said
     assert "pytest_plugin.py" not in said
 
 
+def test_results_are_kept(session, author):
+    _, said, _ = session
+    assert f"results are in {author.folder / 'kept'}" in said
+    for name in ("calm", "curled"):
+        assert (author.folder / "kept" / "audit" / "si-64" / f"{name}.nc").is_file()
+        assert name in (author.folder / "kept" / "report.html").read_text(encoding="utf-8")
+    assert not list((author.folder / "kept").rglob("*.lock"))
+
+
+def test_a_baseline_is_compared(session, author):
+    cells = score(open_results(author.folder / "kept")).cells
+    write_entry([cell for cell in cells if cell.model["name"] == "curled"], author.folder / "other.json")
+    # ten times less curled, and under another name
+    text = (author.folder / "other.json").read_text(encoding="utf-8").replace('"curled"', '"before"')
+    document = json.loads(text)
+    for row in document["cells"][0]["scores"]:
+        if row["metric"] == "asymmetry":
+            row.update({key: row[key] / 10 for key in ("value", "low", "high")})
+    (author.folder / "baseline.json").write_text(json.dumps(document), encoding="utf-8")
+    words = ("--conservbench", "cards/curled.toml", *AUDIT, "--conservbench-baseline", "baseline.json")
+    code, said = author(*words, "-m", "conservbench", "-k", "baseline", "--junitxml", "compared.xml")
+    assert code == 1
+    found = outcomes(author.folder / "compared.xml")
+    # the same random numbers: whatever else has a value is the same
+    wrong = [name for name, (outcome, _) in found.items() if outcome == "failure"]
+    assert wrong == ["conservbench.curled.audit.si-64.baseline::asymmetry"]
+    assert found["conservbench.curled.audit.si-64.baseline::outcome"][0] == "passed"
+    assert re.search(r"curled / audit / si-64 / asymmetry: regression: .* was 0\.0016\d+, is 0\.016\d+", said)
+
+
+@pytest.mark.slow
 def test_any_ase_calculator(author):
     """Warnings are errors in this repository; those of a calculator under test are shown, and break no measurement."""
     models = ("--conservbench", "ase:springs:Springs", "--conservbench", "ase:springs:Twisted")
@@ -162,39 +206,17 @@ def test_any_ase_calculator(author):
 
 
 def test_a_model_that_cannot_be_loaded_is_told_once(author):
-    code, said = author("--conservbench", "ase:springs:absent", *AUDIT, "-m", "conservbench", "-q")
+    """Once of the checks and once of the cell; the rest is skipped."""
+    models = ("--conservbench", "ase:springs:absent", "--conservbench", "cards/wrong.toml")
+    code, _ = author(*models, *AUDIT, "-m", "conservbench", "--junitxml", "absent.xml")
     assert code == 1
-    assert counts(said)["failed"] == 2
-    assert said.count("weights are not here") >= 2
-    code, said = author(
-        "--conservbench", "cards/wrong.toml", *AUDIT, "-m", "conservbench", "-k", "outcome or interface"
-    )
-    assert code == 1
-    assert "its card's scheme needs gradient forces; it has direct" in said
-
-
-def test_results_are_kept_and_a_baseline_is_compared(author):
-    words = ("--conservbench", "cards/curled.toml", *AUDIT, "-m", "conservbench")
-    _, said = author(*words, "--conservbench-out", "kept", "-k", "outcome")
-    assert "results are in" in said
-    assert (author.folder / "kept" / "audit" / "si-64" / "curled.nc").is_file()
-    assert "curled" in (author.folder / "kept" / "report.html").read_text(encoding="utf-8")
-    assert not list((author.folder / "kept").rglob("*.lock"))
-    baseline = author.folder / "baseline.json"
-    write_entry(score(open_results(author.folder / "kept")).cells, baseline)
-    code, said = author(*words, "--conservbench-baseline", "baseline.json", "-k", "baseline", "--junitxml", "same.xml")
-    assert code == 0, said
-    same = outcomes(author.folder / "same.xml")
-    assert same["conservbench.curled.audit.si-64.baseline::asymmetry"][0] == "passed"
-    assert same["conservbench.curled.audit.si-64.baseline::outcome"][0] == "passed"
-    document = json.loads(baseline.read_text())
-    for row in document["cells"][0]["scores"]:
-        if row["metric"] == "asymmetry":
-            row.update({key: row[key] / 10 for key in ("value", "low", "high")})
-    baseline.write_text(json.dumps(document))
-    code, said = author(*words, "--conservbench-baseline", "baseline.json", "-k", "baseline and asymmetry")
-    assert code == 1
-    assert re.search(r"curled / audit / si-64 / asymmetry: regression: .* was 0\.0016\d+, is 0\.016\d+", said)
+    found = outcomes(author.folder / "absent.xml")
+    wrong = {name: words for name, (outcome, words) in found.items() if outcome == "failure"}
+    absent = [name for name in wrong if "absent" in name]
+    assert [name.rpartition(":")[2] for name in absent] == ["interface", "outcome"]
+    assert all("weights are not here" in wrong[name] for name in absent)
+    assert "scheme needs gradient forces; it has direct" in wrong["conservbench.wrong.conformance::interface"]
+    assert found["conservbench.wrong.audit.si-64::outcome"][0] == "skipped"
 
 
 @pytest.mark.parametrize(
