@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from conservbench.plot import Line, line
+from conservbench.plot import Line, Plot, line
 from conservbench.statistics import Interval, mean_interval, median_interval
 
 POINTS: Final = 24
@@ -109,6 +109,11 @@ def size_line(name: str, x: ArrayLike, intervals: Sequence[Interval | None]) -> 
     return interval_line(name, x, [_size(each) for each in intervals])
 
 
+def drawn(plots: Sequence[Plot]) -> list[Plot]:
+    """Those in which something was measured: without it, what it is compared with tells nothing."""
+    return [plot for plot in plots if any(_is_measured(each) for each in plot.lines)]
+
+
 def in_stretches(series: xr.DataArray, stretches: int = STRETCHES) -> xr.DataArray:
     """Means over so many stretches of the time, or fewer: what is left of a noisy series is its trend.
 
@@ -120,6 +125,10 @@ def in_stretches(series: xr.DataArray, stretches: int = STRETCHES) -> xr.DataArr
     """
     length = max(series.sizes["time"] // stretches, 1)
     return series.coarsen(time=length, boundary="trim", side="right").reduce(np.mean)
+
+
+def _is_measured(one: Line) -> bool:
+    return one.style != "reference" and any(value is not None for value in one.y)
 
 
 def _spread(n: int, points: int) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from conservbench.plot import Axis, Line, Plot, line
 from conservbench.protocols.audit.judge import NOISE
-from conservbench.protocols.curves import interval_line, mean_line
+from conservbench.protocols.curves import drawn, interval_line, mean_line
 from conservbench.statistics import Interval, ratio_interval
 from conservbench.units import MILLI
 
@@ -29,7 +29,7 @@ def plots(data: xr.Dataset) -> list[Plot]:
     made += [_by_snapshot(data), _works(data)]
     if "outcome" not in data.energy.attrs:
         made.append(_unaccounted(data))
-    return [*made, _scan(data)]
+    return drawn([*made, _scan(data)])
 
 
 def _by_distance(data: xr.Dataset) -> Plot:

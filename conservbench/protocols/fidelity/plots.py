@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from conservbench.plot import MOST_POINTS, Axis, Line, Plot, line
-from conservbench.protocols.curves import in_stretches, level, mean_line, replica_lines
+from conservbench.protocols.curves import drawn, in_stretches, level, mean_line, replica_lines
 
 DISTANCE: Final = Axis("r", "Å")
 
@@ -29,7 +29,7 @@ def plots(data: xr.Dataset) -> list[Plot]:
     Args:
         data: what :func:`conservbench.protocols.fidelity.measure.measure` returned.
     """
-    return of_motion(data) if "rdf" in data else of_crystal(data)
+    return drawn(of_motion(data) if "rdf" in data else of_crystal(data))
 
 
 def of_crystal(data: xr.Dataset) -> list[Plot]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import xarray as xr
 
 from conservbench.plot import Plot
+from conservbench.protocols.curves import drawn
 from conservbench.protocols.fidelity.plots import difference_plot, of_crystal
 from conservbench.protocols.finetune.judge import at
 
@@ -15,7 +16,7 @@ def plots(data: xr.Dataset) -> list[Plot]:
     Args:
         data: what :func:`conservbench.protocols.finetune.measure.measure` returned.
     """
-    return [*(_under(data, str(condition)) for condition in data.condition.values), *of_crystal(data)]
+    return drawn([*(_under(data, str(condition)) for condition in data.condition.values), *of_crystal(data)])
 
 
 def _under(data: xr.Dataset, condition: str) -> Plot:

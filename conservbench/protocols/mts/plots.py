@@ -9,7 +9,7 @@ import xarray as xr
 
 from conservbench.plot import Axis, Line, Plot, line
 from conservbench.protocols.base import Finding
-from conservbench.protocols.curves import interval_line, level, replica_lines, size_line
+from conservbench.protocols.curves import drawn, interval_line, level, replica_lines, size_line
 from conservbench.protocols.mts.judge import drift_of, rdf_of, speedup_in_theory, temperature_of
 from conservbench.statistics import median_interval
 from conservbench.units import MILLI
@@ -36,8 +36,7 @@ def plots(data: xr.Dataset) -> list[Plot]:
     strides = [int(stride) for stride in data.stride.values]
     longer = [stride for stride in strides if stride > 1]
     made = [_energy(main), _drift(data, strides)] if "total_energy" in data else []
-    return [
-        *made,
+    made += [
         Plot(
             "temperature",
             "Temperature less that at stride 1",
@@ -59,6 +58,7 @@ def plots(data: xr.Dataset) -> list[Plot]:
         ),
         _speed(data, longer),
     ]
+    return drawn(made)
 
 
 def _energy(main: xr.Dataset) -> Plot:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from conservbench.plot import Axis, Line, Plot
-from conservbench.protocols.curves import in_stretches, interval_line, replica_lines
+from conservbench.protocols.curves import drawn, in_stretches, interval_line, replica_lines
 from conservbench.protocols.nve.judge import ORDER
 from conservbench.statistics import limit_interval, mean_interval, slopes
 from conservbench.units import MILLI
@@ -65,7 +65,7 @@ def plots(data: xr.Dataset) -> list[Plot]:
                 "forces. Bars are 95 % intervals over the replicas that lasted at every time step.",
             )
         )
-    return made
+    return drawn(made)
 
 
 def _by_time_step(data: xr.Dataset, series: xr.DataArray) -> tuple[Line, ...]:

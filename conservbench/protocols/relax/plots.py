@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from conservbench.plot import Axis, Line, Plot, line
-from conservbench.protocols.curves import level, median_line
+from conservbench.protocols.curves import drawn, level, median_line
 from conservbench.protocols.relax.judge import first_below
 from conservbench.units import MILLI, PERCENT
 
@@ -39,7 +39,7 @@ def plots(data: xr.Dataset) -> list[Plot]:
     cells = {f"{first.optimizer.item()}, cells too": first} if np.isfinite(first.fmax.values).any() else {}
     every = {**runs, **cells}
     made = [_forces(data, every), _convergence(data, every)]
-    return [made[0], _energies(runs), made[1]] if "energy" in data else made
+    return drawn([made[0], _energies(runs), made[1]] if "energy" in data else made)
 
 
 def _forces(data: xr.Dataset, runs: dict[str, xr.Dataset]) -> Plot:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from conservbench.plot import Axis, Line, Plot, line
-from conservbench.protocols.curves import in_stretches, level, replica_lines
+from conservbench.protocols.curves import drawn, in_stretches, level, replica_lines
 from conservbench.units import MILLI
 
 TIME: Final = Axis("time", "ps")
@@ -95,7 +95,7 @@ def plots(data: xr.Dataset) -> list[Plot]:
                 "the 95 % interval of the mean over replicas.",
             )
         )
-    return made
+    return drawn(made)
 
 
 def _put_in(data: xr.Dataset) -> xr.DataArray:
