@@ -146,6 +146,25 @@ def test_a_baseline_of_nothing_is_refused():
     assert "no score has a value" in told.stderr
 
 
+def test_from_measurement_to_check(monkeypatch):
+    """A toy is measured, kept as a baseline, and measured again with other random numbers."""
+    monkeypatch.setattr("conservbench.process.configure", lambda: None)
+
+    def invoke(*words):
+        told = CliRunner().invoke(main, list(words))
+        assert told.exit_code == 0, told.stderr
+        return told.stdout
+
+    for seed in ("1", "2"):
+        invoke("run", "-m", "harmonic", "-p", "nve", "--tier", "smoke", "--jobs", "1", "--seed", seed, "--out", seed)
+    invoke("baseline", "1")
+    document = json.loads(invoke("check", "2", "--against", "baseline.json", "--json"))
+    drift = next(row for row in document["rows"] if row["metric"] == "drift")
+    assert drift["state"] == "pass"
+    assert drift["base"]["value"] != drift["head"]["value"]
+    assert invoke("check", "2", "--against", "1").startswith("No regression")
+
+
 # what tools read
 
 HOSTILE = "<b>%0A|`x`:a,b\n\x1b::error::"
