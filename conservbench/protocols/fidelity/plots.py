@@ -156,7 +156,7 @@ def _branches(
         x, y = np.append(path[places], path[-1]), np.vstack([chunk[places], np.full(chunk.shape[1], np.nan)])
         kind = "acoustic" if not start else "optical"
         label = " ".join(filter(None, (name, kind if start <= ACOUSTIC else f"{kind} {start // ACOUSTIC}")))
-        lines.append(line(label, np.tile(x.round(3), chunk.shape[1])[:-1], y.T.ravel()[:-1].round(3)))
+        lines.append(line(label, np.tile(x.round(3), chunk.shape[1])[:-1], y.T.ravel()[:-1].round(2)))
     return lines
 
 
