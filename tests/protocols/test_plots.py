@@ -196,21 +196,22 @@ def test_the_work_that_no_energy_accounts_for_grows_along_the_loop_to_the_whole(
 
 def test_pairs_of_atoms_have_their_asymmetry_and_its_noise_by_distance() -> None:
     data = _audit(0.0)
-    top = np.array([[9.0, 0.04, 1.0, 0.0], [9.0, 0.04, 1.0, 0.0]])
-    bottom = np.array([[9.0, 1.0, 1.0, 0.0], [9.0, 1.0, 1.0, 0.0]])
+    top = np.array([[9.0, 0.04, 1.0, 0.0, 0.16], [9.0, 0.04, 1.0, 0.0, 0.0]])
+    bottom = np.array([[9.0, 1.0, 1.0, 0.0, 1.0], [9.0, 1.0, 1.0, 0.0, 0.0]])
     pairs = ("exact", "distance")
     data = data.assign(
         pair_numerator=(pairs, top),
         pair_denominator=(pairs, bottom),
-        pair_count=(pairs, np.full((2, 4), 25.0)),
-        distance=("distance", [0.25, 2.0, 4.0, 6.0]),
+        pair_count=(pairs, np.full((2, 5), 20.0)),
+        distance=("distance", [0.25, 2.0, 4.0, 6.0, 8.0]),
     )
     lines = _lines(_named(audit_plots(data))["asymmetry"])
-    # the first bin is an atom with itself, and beyond the cutoff there is no force
-    assert lines["lambda_ij"].x == (2.0, 4.0)
-    assert lines["lambda_ij"].y == pytest.approx((0.1, 0.5))
-    # a quarter of 10 eV^2/Å^4 is in each bin
-    assert lines["noise"].y == pytest.approx((3 * 0.5e-10 * math.sqrt(2.5),) * 2, rel=1e-3)
+    # the first bin is an atom with itself, at 6 Å there is no force, and at 8 Å a pair of one snapshot alone
+    assert lines["lambda_ij"].x == (2.0, 4.0, 8.0)
+    assert lines["lambda_ij"].y == pytest.approx((0.1, 0.5, 0.2))
+    assert (lines["lambda_ij"].low[2], lines["lambda_ij"].high[2]) == (0.0, 1.0)
+    # a fifth of 10 (eV/Å^2)^2 is in each bin
+    assert lines["noise"].y[:2] == pytest.approx((3 * 0.5e-10 * math.sqrt(2.0),) * 2, rel=1e-3)
 
 
 def test_a_model_without_an_energy_has_its_loops_and_no_account_of_them() -> None:

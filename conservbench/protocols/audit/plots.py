@@ -38,7 +38,9 @@ def _by_distance(data: xr.Dataset) -> Plot:
     top, bottom = pairs.pair_numerator.values, 4.0 * pairs.pair_denominator.values
     some = np.flatnonzero(bottom.sum(0) > 0)
     distance = pairs.distance.values[some]
-    found = [_root(ratio_interval(top[:, place], bottom[:, place])) for place in some]
+    # a snapshot without a pair at a distance says nothing of it
+    held = bottom > 0
+    found = [_root(ratio_interval(top[held[:, place], place], bottom[held[:, place], place])) for place in some]
     share = pairs.pair_count.values / data.pair_count.sum("distance").values[:, None]
     squared = _floor(data) ** 2 * 4.0 * data.exact_denominator.values[:, None] * share
     noise = NOISE * np.sqrt(squared.sum(0)[some] / bottom.sum(0)[some])
