@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 from conservbench.cards import CardError, Metric, Tier, Tuning, build, check_name, find_protocol, metrics_of
 from conservbench.outcome import Outcome
-from conservbench.plot import Plot
+from conservbench.plot import Line, Plot
 from conservbench.result import write_bytes
 from conservbench.scheme import Kind, Scheme
 from conservbench.scored import Score, ScoredCell, gate_of
@@ -43,8 +43,17 @@ _CELL: Final = ("model", "protocol", "system", "tier", "outcome", "reason", "pro
 _SCORE: Final = ("metric", "value", "low", "high", "unit", "n", "outcome", "reason")
 
 
+MOST_ITEMS: Final = 5_000_000
+"""Keys and values that a file may have; an entry of one model with all its pictures has some ten thousand."""
+
+LARGEST: Final = 1e100
+"""Size that no number of a measurement reaches; sums and squares of smaller ones are finite."""
+
+SMALLEST: Final = 1e-100
+"""Size below which a number is read as zero."""
+
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,64}")
-_LARGEST: Final = 2**63
+_LARGEST_WHOLE: Final = 2**63
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -86,9 +95,13 @@ class Passport:
 
 
 def document_of(cells: Sequence[ScoredCell]) -> dict[str, Any]:
-    """The entry of some cells, in JSON types; equal cells give equal documents."""
-    protocols = {cell.protocol["name"]: cell.protocol for cell in cells}
-    models = {cell.model["name"]: cell.model for cell in cells}
+    """The entry of some cells, in JSON types; equal cells give equal documents.
+
+    Raises:
+        EntryError: two cells are of one protocol or model in two versions, of which an entry can name one.
+    """
+    protocols = _of_one_version([cell.protocol for cell in cells], "protocol")
+    models = _of_one_version([cell.model for cell in cells], "model")
     return {
         "schema": SCHEMA,
         "protocols": {
@@ -100,6 +113,20 @@ def document_of(cells: Sequence[ScoredCell]) -> dict[str, Any]:
     }
 
 
+def _of_one_version(cards: Iterable[Mapping[str, Any]], what: str) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    for card in cards:
+        other = found.setdefault(card["name"], card)
+        if card["version"] != other["version"]:
+            versions = f"{other['version']} and {card['version']}"
+            raise EntryError(f"{what} {card['name']} is there in versions {versions}: an entry holds one")
+        if card.get("digest", "") != other.get("digest", ""):
+            raise EntryError(
+                f"{what} {card['name']}, version {card['version']}, is there as two cards of other digests"
+            )
+    return found
+
+
 def without_plots(cells: Iterable[ScoredCell]) -> tuple[ScoredCell, ...]:
     """The same cells without their pictures: all that a comparison needs."""
     return tuple(replace(cell, plots=()) for cell in cells)
@@ -109,6 +136,7 @@ def write_entry(cells: Sequence[ScoredCell], path: Path) -> None:
     """Write an entry, whole or not at all.
 
     Raises:
+        EntryError: see :func:`document_of`.
         conservbench.result.WriteError: the file cannot be written.
     """
     write_bytes(spelled_out(document_of(cells)).encode(), path)
@@ -118,6 +146,7 @@ def write_entries(cells: Sequence[ScoredCell], folder: Path) -> list[Path]:
     """Write one entry a model, ``FOLDER/<model>.json``; files of other models are left as they are.
 
     Raises:
+        EntryError: see :func:`document_of`.
         conservbench.result.WriteError: a file cannot be written.
     """
     models: dict[str, list[ScoredCell]] = {}
@@ -155,12 +184,13 @@ def read_entries(path: Path, known: Iterable[Mapping[str, Any]] = ()) -> tuple[S
     return tuple(cells)
 
 
-def parse(text: str, where: str) -> Any:
+def parse(text: str, where: str, most: int = MOST_ITEMS) -> Any:
     """Parse JSON strictly: no number that is not finite, no key twice, nothing that could not be written again.
 
     Args:
         text: the JSON.
         where: start of error messages.
+        most: keys and values that it may have.
 
     Raises:
         EntryError: it is not JSON, or not of this kind.
@@ -169,17 +199,17 @@ def parse(text: str, where: str) -> Any:
         document = json.loads(text, object_pairs_hook=_unique, parse_constant=_refused)
     except (ValueError, RecursionError) as error:
         raise EntryError(f"{where}: not a JSON file ({error})") from error
-    check_plain(document, where)
+    check_plain(document, where, most)
     return document
 
 
-def check_plain(document: Any, where: str) -> None:
-    """Check that parsed JSON or TOML is of plain types, finite, not deep, and of text that can be written.
+def check_plain(document: Any, where: str, most: int = MOST_ITEMS) -> None:
+    """Check that parsed JSON or TOML is of plain types, finite, not deep, not long, and of text that can be written.
 
     Raises:
         EntryError: it is not.
     """
-    level = [document]
+    level, items = [document], 1
     for _ in range(DEEPEST):
         following: list[Any] = []
         for value in level:
@@ -190,12 +220,15 @@ def check_plain(document: Any, where: str) -> None:
             elif isinstance(value, str):
                 if _SURROGATES.search(value):
                     raise EntryError(f"{where}: half a character in {value!a:.80}")
-            elif isinstance(value, int | float) and not abs(value) < _LARGEST and not _is_finite_float(value):
+            elif isinstance(value, int | float) and not abs(value) < _LARGEST_WHOLE and not _is_finite_float(value):
                 raise EntryError(f"{where}: a number is not finite, or too large")
             elif not isinstance(value, int | float | None):
                 raise EntryError(f"{where}: {value!r:.80} is neither text nor a number")
         if not following:
             return
+        items += len(following)
+        if items > most:
+            raise EntryError(f"{where}: more than {most} keys and values")
         level = following
     raise EntryError(f"{where}: more than {DEEPEST} tables and arrays inside each other")
 
@@ -432,9 +465,18 @@ def _score(given: Any, metrics: Mapping[str, Metric], names: Mapping[str, str], 
 
 def _plot(given: Any, where: str) -> Plot:
     try:
-        return build(Plot, _typed(given, dict, where), where)
+        plot = build(Plot, _typed(given, dict, where), where)
     except CardError as error:
         raise EntryError(str(error)) from error
+    return replace(plot, lines=tuple(_line(each, f"{where}: line {place}") for place, each in enumerate(plot.lines)))
+
+
+def _line(given: Line, where: str) -> Line:
+    def edge(values: Iterable[float | None]) -> tuple[float | None, ...]:
+        return tuple(None if value is None else _number(value, where) for value in values)
+
+    x = tuple(_number(value, where) for value in given.x)
+    return replace(given, x=x, y=edge(given.y), low=edge(given.low), high=edge(given.high))
 
 
 def _outcome(given: Any, where: str) -> Outcome:
@@ -466,4 +508,6 @@ def _typed(value: Any, kind: type, where: str) -> Any:
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise EntryError(f"{where} is {value!r:.80}; expected a finite number")
-    return float(value)
+    if abs(value) > LARGEST:
+        raise EntryError(f"{where} is {value!r:.80}; expected a size of {LARGEST:g} or less")
+    return 0.0 if abs(value) < SMALLEST else float(value)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from conservbench.leaderboard.entry import document_of, spelled_out
 from conservbench.result import write_bytes
@@ -40,8 +40,25 @@ def write_site(cells: Sequence[ScoredCell], out: Path) -> list[Path]:
     for name in (*STYLES, *SCRIPTS, *LICENCES):
         written[out / "assets" / name] = asset(name)
     for model, name in names.items():
-        own = [cell for cell in cells if cell.model["name"] == model]
+        own = _newest([cell for cell in cells if cell.model["name"] == model])
         written[out / "data" / f"{name}.json"] = spelled_out(document_of(own))
     for path, text in written.items():
         write_bytes(text.encode(), path)
     return list(written)
+
+
+def _newest(cells: Sequence[ScoredCell]) -> list[ScoredCell]:
+    """Those of the newest version of the model and of each protocol: an entry holds one."""
+    newest: dict[str, tuple[int, str]] = {}
+    cards = [card for cell in cells for card in ({**cell.model, "name": ""}, cell.protocol)]
+    for card in cards:
+        newest[card["name"]] = max(newest.get(card["name"], (0, "")), _version(card))
+    return [
+        cell
+        for cell in cells
+        if _version(cell.model) == newest[""] and _version(cell.protocol) == newest[cell.protocol["name"]]
+    ]
+
+
+def _version(card: Mapping[str, Any]) -> tuple[int, str]:
+    return card["version"], card.get("digest", "")

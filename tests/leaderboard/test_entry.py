@@ -89,8 +89,8 @@ SOUND = json.loads(spelled_out(document_of([SCORED])))
 
 
 @given(
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.floats(0, allow_nan=False, allow_infinity=False),
+    st.floats(-1e80, 1e80).filter(lambda value: value == 0 or abs(value) > 1e-80),
+    st.floats(0, 1e80),
     st.integers(1, 10**6),
     st.sampled_from(Outcome),
     st.text(st.characters(exclude_categories=["Cs"])),
@@ -98,7 +98,8 @@ SOUND = json.loads(spelled_out(document_of([SCORED])))
 @settings(max_examples=50, deadline=None)
 def test_any_score_comes_back_to_the_last_bit(value, width, n, outcome, reason):
     one = replace(SCORED, plots=())
-    low, high = (end if math.isfinite(end) else value for end in (value - width, value + width))
+    low, high = (end if abs(end) > 1e-100 else 0.0 for end in (value - width, value + width))
+    low, high = min(low, value), max(high, value)
     made = replace(one.scores[0], value=value, low=low, high=high, n=n, outcome=outcome, reason=reason)
     made = replace(made, gate=gate_of(one.metrics["drift"], Interval(value, low, high, n), outcome))
     document = json.loads(spelled_out(document_of([replace(one, scores=(made,))])))
@@ -301,3 +302,49 @@ def test_any_text_is_read_or_refused(text):
     except EntryError:
         return
     json.loads(text)
+
+
+@pytest.mark.parametrize("key", ["protocol", "model"])
+@pytest.mark.parametrize(
+    ("change", "said"), [({"version": 99}, r"\b99\b.*: an entry holds one"), ({"digest": "f" * 64}, "digests")]
+)
+def test_two_versions_are_never_told_as_one(key, change, said):
+    one, other = cell(), cell(system="si-liquid-64")
+    other = replace(other, **{key: {**getattr(other, key), **change}})
+    for both in ((one, other), (other, one)):
+        with pytest.raises(EntryError, match=said):
+            document_of(both)
+
+
+def with_numbers(size):
+    """The sound entry with a number at each place in turn that has one."""
+    line_of = lambda c: c["plots"][0]["lines"][0]  # noqa: E731 - four places alike
+    for change in (
+        lambda c: c["scores"][0].update(value=size, low=size, high=size),
+        lambda c: c["scores"][0].update(low=min(size, 0.0), value=0.0, high=max(size, 0.0)),
+        lambda c: line_of(c).update(x=[size, 0.0]),
+        lambda c: line_of(c).update(y=[size, None]),
+        lambda c: line_of(c).update(high=[size, 0.0]),
+    ):
+        document = copy.deepcopy(SOUND)
+        change(document["cells"][0])
+        yield document
+
+
+@pytest.mark.parametrize("size", [1.01e100, -1.7e308])
+def test_a_number_of_no_measurement_is_refused(size):
+    for document in with_numbers(size):
+        with pytest.raises(EntryError, match=r"expected a size of 1e\+100 or less"):
+            cells_of(document, "here", KNOWN)
+
+
+@pytest.mark.parametrize("size", [5e-324, -0.99e-100])
+def test_a_number_of_no_size_is_zero(size):
+    for document, zero in zip(with_numbers(size), with_numbers(0.0), strict=True):
+        assert cells_of(document, "here", KNOWN) == cells_of(zero, "here", KNOWN)
+
+
+def test_a_file_of_too_many_values_is_refused():
+    assert parse("[[1, 2], {}]", "here", most=6) == [[1, 2], {}]
+    with pytest.raises(EntryError, match="here: more than 4 keys and values"):
+        parse("[[1, 2], {}]", "here", most=4)

@@ -121,6 +121,10 @@ def test_versions_and_tiers_do_not_share_a_table(cells, tmp_path):
         "NVE energy drift: version 2, standard tier; 8 of 8 cells measured",
         "NVE energy drift: version 3, standard tier; 1 of 1 cells measured",
     ]
+    name = newer.model["name"]
+    data = json.loads((tmp_path / "data" / f"{name}.json").read_text(encoding="utf-8"))
+    assert data["protocols"]["nve"] == {"version": 3, "digest": "p9"}
+    assert len([each for each in data["cells"] if each["protocol"] == "nve"]) == 1
 
 
 def test_the_report_is_one_file(cells, tmp_path):
