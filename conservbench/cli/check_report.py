@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from conservbench.compare import FAMILY_RATE, OUTCOME, Comparison, Row, State, Verdict
+from conservbench.leaderboard.markup import escaped
 from conservbench.leaderboard.number import spelled
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ _SAYINGS: Final[dict[Verdict, str]] = {
 _HEADINGS: Final = ("metric", "before", "now", "for the worse", "seen from", "")
 
 _NOTE: Final = (
-    f"A check of an unchanged model calls any of its metrics a regression in no more than {100 * FAMILY_RATE:g} % of"
-    " cases. A change is for the worse where it is positive; 'seen from' is the least one that this check would have"
+    f"The tests of an unchanged model call any of its metrics a regression in no more than {100 * FAMILY_RATE:g} % of"
+    " cases; how cells end is not tested. A change is for the worse where it is positive; 'seen from' is the least one that this check would have"
     " called a regression."
 )
 
@@ -86,15 +86,15 @@ def shown(comparison: Comparison) -> tuple[Row, ...]:
 def summary(comparison: Comparison) -> str:
     """The comparison in markdown; all text of cards is escaped."""
     mark = {"regression": "❌", "nothing comparable": "⚠️"}.get(comparison.verdict, "✅")
-    lines = [f"### {mark} {_markdown(headline(comparison))}", ""]
+    lines = [f"### {mark} {escaped(headline(comparison))}", ""]
     if rows := shown(comparison):
         lines += [*_markdown_table(rows), ""]
-    lines += [f"- {_markdown(line)}" for line in _explanations(comparison)]
+    lines += [f"- {escaped(line)}" for line in _explanations(comparison)]
     rest = [row for row in comparison.rows if row not in rows and row.metric != OUTCOME]
     if rest:
         lines += ["", f"<details><summary>{len(rest)} other metrics</summary>", "", *_markdown_table(rest), ""]
         lines += ["</details>"]
-    return "\n".join([*lines, "", _markdown(_NOTE), ""])
+    return "\n".join([*lines, "", escaped(_NOTE), ""])
 
 
 def workflow_commands(comparison: Comparison) -> list[str]:
@@ -189,12 +189,7 @@ def _some(names: Sequence[str], most: int = 3) -> str:
 
 def _markdown_table(rows: Sequence[Row]) -> list[str]:
     lines = [f"| cell | {' | '.join(_HEADINGS)} |", f"| --- | --- |{' ---: |' * 4} --- |"]
-    return lines + [f"| {' | '.join(_markdown(text) for text in (_cell(row), *_columns(row)))} |" for row in rows]
-
-
-def _markdown(text: str) -> str:
-    """Text that markdown and HTML show as it is."""
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", escape(" ".join(text.split()), quote=False))
+    return lines + [f"| {' | '.join(escaped(text) for text in (_cell(row), *_columns(row)))} |" for row in rows]
 
 
 def _xml(text: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from conservbench.cards import row_name
+from conservbench.cards import find_protocol, list_protocols, row_name
 from conservbench.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -24,12 +25,14 @@ class Coverage:
         measured: cells that gave an answer, also an explosion; what the model cannot be asked counts nowhere.
         asked: cells that the protocols at hand ask of it.
         missing: those without an answer, as ``protocol on system`` or with how they ended.
+        unsupported: those that protocols ask of it by default and that it cannot be asked, likewise.
     """
 
     model: str
     measured: int
     asked: int
     missing: tuple[str, ...]
+    unsupported: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -37,23 +40,30 @@ class Coverage:
         return f"{self.measured} of {self.asked}"
 
 
-def coverage(cells: Iterable[ScoredCell]) -> tuple[Coverage, ...]:
+def coverage(cells: Iterable[ScoredCell], protocols: Iterable[Mapping[str, Any]] = ()) -> tuple[Coverage, ...]:
     """The coverage of each model by the protocols of all the cells.
 
     Args:
         cells: of any models and protocols, one a model, protocol and system.
+        protocols: cards as parsed of more protocols that ask, measured or not.
     """
     every = list(cells)
     models = {str(cell.model["name"]): cell.model for cell in every}
-    protocols = {str(cell.protocol["name"]): cell.protocol for cell in every}
+    asking = {str(card["name"]): card for card in (*protocols, *(cell.protocol for cell in every))}
     parents = {row_name(card["parent"]) for card in models.values() if card.get("parent")}
     found = {(str(cell.model["name"]), str(cell.protocol["name"]), cell.system): cell for cell in every}
     covered = []
     for name, card in models.items():
-        wanted = [(name, key, system) for key, its in protocols.items() for system in asked(card, its, name in parents)]
-        wanted = list(dict.fromkeys([*wanted, *(key for key in found if key[0] == name)]))
-        covered.append(_coverage(name, [(key[1:], found.get(key)) for key in wanted]))
+        wanted = [(key, system) for key, its in asking.items() for system in asked(card, its, name in parents)]
+        own = [key[1:] for key in found if key[0] == name]
+        places = {place: found.get((name, *place)) for place in (*wanted, *own)}
+        covered.append(_coverage(name, places, wanted))
     return tuple(covered)
+
+
+def installed_protocols() -> tuple[Mapping[str, Any], ...]:
+    """The cards of the protocols that are installed, as parsed."""
+    return tuple(json.loads(find_protocol(name).to_json()) for name in list_protocols())
 
 
 def asked(model: Mapping[str, Any], protocol: Mapping[str, Any], is_parent: bool) -> Sequence[str]:
@@ -74,14 +84,21 @@ def asked(model: Mapping[str, Any], protocol: Mapping[str, Any], is_parent: bool
     return list(model.get("systems") or protocol.get("systems", ()))
 
 
-def _coverage(name: str, wanted: Sequence[tuple[tuple[str, str], ScoredCell | None]]) -> Coverage:
-    counted = [(place, cell) for place, cell in wanted if cell is None or cell.outcome is not Outcome.UNSUPPORTED]
+def _coverage(
+    name: str, places: Mapping[tuple[str, str], ScoredCell | None], wanted: Collection[tuple[str, str]]
+) -> Coverage:
+    counted = {place: cell for place, cell in places.items() if not _is_unsupported(cell)}
     missing = [
         f"{' on '.join(place)}{_ending(cell)}"
-        for place, cell in counted
+        for place, cell in counted.items()
         if cell is None or cell.outcome in _NOT_MEASURED
     ]
-    return Coverage(name, len(counted) - len(missing), len(counted), tuple(missing))
+    unsupported = [" on ".join(place) for place, cell in places.items() if _is_unsupported(cell) and place in wanted]
+    return Coverage(name, len(counted) - len(missing), len(counted), tuple(missing), tuple(unsupported))
+
+
+def _is_unsupported(cell: ScoredCell | None) -> bool:
+    return cell is not None and cell.outcome is Outcome.UNSUPPORTED
 
 
 def _ending(cell: ScoredCell | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from conservbench.leaderboard.coverage import installed_protocols
 from conservbench.leaderboard.entry import EntryError, cells_of, document_of, read_entries, spelled_out
 from conservbench.leaderboard.page import check_publishable, markdown
 
@@ -55,7 +56,7 @@ def published(cells: Sequence[ScoredCell], out: Path) -> dict[Path, bytes]:
         if path not in files:
             every += read_entries(path)
     check_publishable(every)
-    return {**files, out / PAGE: markdown(_ordered(every)).encode()}
+    return {**files, out / PAGE: markdown(_ordered(every), installed_protocols()).encode()}
 
 
 def stale(files: Mapping[Path, bytes]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -15,9 +16,13 @@ _ESCAPES: Final = str.maketrans({
 })  # fmt: skip
 
 
+_ADDRESS: Final = re.compile(r":(?=//)|www(?=\.)|@", re.IGNORECASE)
+"""Where renderers take a bare address for a link: after these signs it is broken off by what nobody sees."""
+
+
 def escaped(text: str) -> str:
-    """Text that markdown and HTML leave as it is, on one line."""
-    return plain(text).translate(_ESCAPES)
+    """Text that markdown and HTML leave as it is, on one line; no address in it becomes a link."""
+    return _ADDRESS.sub(r"\g<0><!-- -->", plain(text).translate(_ESCAPES))
 
 
 def table(headings: Sequence[str], body: Iterable[Sequence[str]], words: int = 1) -> list[str]:

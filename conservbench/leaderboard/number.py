@@ -16,6 +16,11 @@ MOST_DIGITS: Final = 6
 
 _LOPSIDED = 0.1
 
+_FINEST: Final = 1e-290
+"""Half-widths below this, and numbers above the other, are next to where doubles end: powers of ten would overflow."""
+
+_COARSEST: Final = 1e290
+
 
 def spelled(value: float, low: float, high: float, digits: int = 3) -> str:
     """A value with its interval.
@@ -32,9 +37,12 @@ def spelled(value: float, low: float, high: float, digits: int = 3) -> str:
     """
     if math.isinf(low) or math.isinf(high):
         return _unbounded(value, low, high, digits)
-    half = 0.5 * (high - low)
-    if half == 0.0:
+    # half of a difference of doubles may be beyond the largest one, or below the smallest one
+    half = 0.5 * high - 0.5 * low
+    if low == high:
         return _alone(value, digits)
+    if not _FINEST <= half <= _COARSEST or abs(value) > _COARSEST:
+        return f"{_short(value)} [{_short(low)}, {_short(high)}]"
     decimals = _decimals(half)
     size = max(abs(value), half)
     if _exponent(size) + decimals >= MOST_DIGITS:
@@ -75,6 +83,8 @@ def _precise(value: float) -> str:
     exponent = _exponent(value)
     if SMALL <= abs(value) < LARGE:
         return _fixed(value, 0, max(MOST_DIGITS - 1 - exponent, 0))
+    if not _FINEST <= abs(value) <= _COARSEST:
+        return f"{value:.{MOST_DIGITS - 1}e}".replace("e+", "e")
     return f"{_fixed(value, exponent, MOST_DIGITS - 1)}e{exponent}"
 
 

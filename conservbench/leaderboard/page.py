@@ -25,7 +25,7 @@ from conservbench.leaderboard.sheet import (
     value_of,
     without_idle_columns,
 )
-from conservbench.leaderboard.twins import TwinRow, TwinTable, scheme_of, twins
+from conservbench.leaderboard.twins import TwinRow, TwinTable, gate_in, is_lost, scheme_of, twins
 from conservbench.leaderboard.verdict import Verdict, verdict
 from conservbench.outcome import Outcome
 
@@ -39,8 +39,9 @@ _INTRODUCTION: Final = (
 )
 
 _READING: Final = """\
-- A model is not usable if it fails more than half of the protocols that have gates, usable with care if it fails some
-  or if gates stayed unclear, and usable if it passes all.
+- A model is not usable if it fails more than half of the protocols that have gates, usable with care if it fails some,
+  if gates stayed unclear or if it was not measured on all that is asked, and usable if it passes all. A gate that has
+  no value, though the metric has a meaning for the model, is failed.
 - Cells are those measured of those asked. A cell that exploded, failed or is missing counts against the model: it ranks
   last and is never averaged over.
 - Ranks are 95 % intervals, by a bootstrap over replicas and systems; overlapping ones are ties.
@@ -115,37 +116,38 @@ def _check_alike(kind: Literal["protocol", "model"], one: ScoredCell, other: Sco
         )
 
 
-def markdown(cells: Sequence[ScoredCell]) -> str:
+def markdown(cells: Sequence[ScoredCell], protocols: Iterable[Mapping[str, Any]] = ()) -> str:
     """The page.
 
     Args:
         cells: one a model, protocol and system.
+        protocols: cards as parsed of more protocols that ask the models, measured or not.
     """
     lines = ["# Leaderboard: what the published models scored", "", _INTRODUCTION, ""]
-    lines += _glance(cells) + _twins(cells) + _speed(cells)
+    lines += _glance(cells, coverage(cells, protocols)) + _twins(cells) + _speed(cells)
     for group in comparable(cells):
         lines += _protocol(group)
     lines += _models(cells) + _reproduction(cells)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _glance(cells: Sequence[ScoredCell]) -> list[str]:
-    """Verdicts: a row a model, a column a protocol."""
-    covered = {each.model: each for each in coverage(cells)}
+def _glance(cells: Sequence[ScoredCell], covering: Iterable[Coverage]) -> list[str]:
+    """Verdicts: a row a model, a column a protocol, one for each tier of it."""
+    covered = {each.model: each for each in covering}
     models: dict[str, list[ScoredCell]] = {}
     for cell in sorted(cells, key=lambda cell: cell.is_control):
         models.setdefault(str(cell.model["name"]), []).append(cell)
     gated = {name: own for name, own in models.items() if any(map(_has_gates, own))}
-    protocols = sorted({cell.protocol["name"] for cell in cells if _has_gates(cell)})
+    columns = sorted({_column(cell) for cell in cells if _has_gates(cell)})
     body, sentences = [], []
     for name, own in gated.items():
-        said = verdict(own)
+        said = verdict(own, covered[name])
         control = own[0].is_control
-        tallies = [tally(s for cell in own if cell.protocol["name"] == each for s in cell.scores) for each in protocols]
+        tallies = [tally(s for cell in own if _column(cell) == each for s in cell.scores) for each in columns]
         shown = ("control", name) if control else (said.level, name)
         body.append((shown[1], shown[0], covered[name].text, *tallies))
-        sentences += [] if control else [_sentence(said, covered[name])]
-    lines = ["## At a glance", "", *table(("model", "verdict", "cells", *protocols), body, words=2)]
+        sentences += [] if control else [_sentence(said)]
+    lines = ["## At a glance", "", *table(("model", "verdict", "cells", *_column_heads(columns)), body, words=2)]
     lines += [escaped(LEGEND), "", *sentences, *([""] if sentences else [])]
     if others := [cell for cell in cells if cell.model["name"] not in gated]:
         count, names = len({cell.model["name"] for cell in others}), sorted({cell.protocol["name"] for cell in others})
@@ -153,13 +155,23 @@ def _glance(cells: Sequence[ScoredCell]) -> list[str]:
     return lines + folded("How to read this page", _READING.splitlines())
 
 
+def _column(cell: ScoredCell) -> tuple[str, str]:
+    """What may share a column: gates of one protocol in one tier."""
+    return str(cell.protocol["name"]), cell.tier
+
+
+def _column_heads(columns: Sequence[tuple[str, str]]) -> list[str]:
+    """Protocols, with the tier unless all are of one."""
+    several = len({tier for _, tier in columns}) > 1
+    return [f"{protocol}, {tier}" if several else protocol for protocol, tier in columns]
+
+
 def _has_gates(cell: ScoredCell) -> bool:
     return any(limits_of(metric) for metric in cell.metrics.values())
 
 
-def _sentence(said: Verdict, covered: Coverage) -> str:
-    missing = f" Not measured: {escaped(', '.join(covered.missing))}." if covered.missing else ""
-    return f"- **{escaped(said.model)}** is {said.level}: {escaped(said.because)}.{missing}"
+def _sentence(said: Verdict) -> str:
+    return f"- **{escaped(said.model)}** is {said.level}: {escaped(said.because)}."
 
 
 def _twins(cells: Sequence[ScoredCell]) -> list[str]:
@@ -197,32 +209,35 @@ def _twin_label(row: TwinRow, several: bool) -> str:
 
 
 def _twin_field(row: TwinRow, score: Score | None) -> str:
-    if score is None or (score.value is None and score.gate is None):
+    if score is None or (score.value is None and score.outcome is Outcome.UNSUPPORTED):
         return "–"
     return f"{value_of(score, row.metric)} {MARKS[score.gate] if score.gate else ''}".strip()
 
 
 def _twin_sentences(twin: TwinTable) -> list[str]:
-    """How many gates that the gradient passes each other row fails."""
+    """How many gates that the gradient passes each other row loses: fails, or has no value for."""
     lines = []
     for place, (name, scheme) in enumerate(zip(twin.members, twin.schemes, strict=True)):
         both = [row for row in twin.costs if place and row.scores[0] is not None and row.scores[place] is not None]
-        passed = [row.scores[place] for row in both if _gate(row.scores[0]) == "pass"]
+        passed = [row.scores[place] for row in both if gate_in(row.scores[0]) == "pass"]
         if passed:
-            failed = sum(_gate(score) == "fail" for score in passed)
+            lost = sum(is_lost(score) for score in passed)
+            silent = sum(is_lost(score) and gate_in(score) != "fail" for score in passed)
             count = (
-                f"{failed or 'none'} of the {len(passed)} gates above"
+                f"{lost or 'none'} of the {len(passed)} gates above"
                 if len(passed) > 1
-                else ("the one gate above" if failed else "no gate above")
+                else ("the one gate above" if lost else "no gate above")
             )
+            without = f" ({silent} without a value)" if silent else ""
             gained = "".join(f"; {_gain(row, place)}" for row in twin.saves if _is_gain(row, place))
-            lines.append(f"- {escaped(name)} ({scheme}) fails {count} that the gradient passes{escaped(gained)}.")
+            line = f"({scheme}) fails {count} that the gradient passes{without}{gained}."
+            lines.append(f"- {escaped(f'{name} {line}')}")
     return lines
 
 
 def _is_gain(row: TwinRow, place: int) -> bool:
     score = row.scores[place]
-    return row.metric.better == "higher" and score is not None and score.value is not None
+    return row.metric.key == "speedup" and score is not None and score.value is not None
 
 
 def _gain(row: TwinRow, place: int) -> str:
@@ -230,29 +245,29 @@ def _gain(row: TwinRow, place: int) -> str:
     return "" if score is None else f"{row.metric.label} {value_of(score, row.metric)}"
 
 
-def _gate(score: Score | None) -> str | None:
-    return None if score is None else score.gate
-
-
 def _speed(cells: Sequence[ScoredCell]) -> list[str]:
     """Speed against fidelity: a table a machine, a row a metric, a column a model."""
-    machines: dict[tuple[str, str], list[Front]] = {}
+    machines: dict[tuple[tuple[str, ...], str, str], list[Front]] = {}
     for front in fronts(cells):
-        machines.setdefault((front.machine, front.speed_system), []).append(front)
+        machines.setdefault((front.machine_key, front.speed_system, front.speed_tier), []).append(front)
+    speed_tiers = {tier for _, _, tier in machines}
     if not machines:
         return []
     lines = ["## Speed against fidelity", "", _SPEED, ""]
-    for (machine, system), group in machines.items():
+    for (_, system, tier), group in machines.items():
+        machine = group[0].machine + (f", {tier} tier" if len(speed_tiers) > 1 else "")
         points = {point.model: point for front in group for point in front.points}
         models = sorted(points.values(), key=lambda each: (each.control, -each.speed.value, each.model))
         headings = [f"{each.model}{' (control)' if each.control else ''}" for each in models]
         digits = group[0].speed.digits
         speeds = [spelled(each.speed.value, each.speed.low, each.speed.high, digits) for each in models]
         body = [(f"{label_of(group[0].speed)}, {system}", *speeds)]
+        several = len({front.tier for front in group}) > 1
         for front in group:
             found = {point.model: point for point in front.points}
             fields = [_point(found.get(each.model), front) for each in models]
-            body.append((f"{label_of(front.metric)}, {front.system}", *fields))
+            named = f"{front.system}, {front.tier} tier" if several else front.system
+            body.append((f"{label_of(front.metric)}, {named}", *fields))
         lines += [f"On {escaped(machine)}:", "", *table(("fastest first", *headings), body)]
     return lines
 

@@ -2,7 +2,7 @@
 
 Times are compared within one running machine alone: cells of the protocol ``speed`` that share the ``boot`` of their
 provenance. A model is on the front if no other one is at least as good in both values and better in one; it is surely
-dominated if another one is better in both by whole intervals.
+dominated if another one is better in both by whole intervals. What the survivors of an explosion give is no value.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from conservbench.leaderboard.machine import TIMED, machine_name, on_one_machine
+from conservbench.leaderboard.machine import TIMED, machine_name, machine_of, on_one_machine
+from conservbench.leaderboard.ranking import NO_VALUE
 from conservbench.leaderboard.sheet import comparable
 from conservbench.statistics import Interval
 
@@ -49,9 +50,11 @@ class Front:
     """Speed on one machine against one metric on one system.
 
     Attributes:
-        machine: processor, device and threads.
+        machine: processor, device and threads, and which of several running machines of this kind.
+        machine_key: the running machine, as :func:`conservbench.leaderboard.machine.machine_of` gives it.
         speed: the metric of speed.
         speed_system: what it was measured on.
+        speed_tier: in which tier.
         metric: the other one.
         protocol: of the other metric.
         title: of that protocol.
@@ -61,8 +64,10 @@ class Front:
     """
 
     machine: str
+    machine_key: tuple[str, ...]
     speed: Metric
     speed_system: str
+    speed_tier: str
     metric: Metric
     protocol: str
     title: str
@@ -124,8 +129,10 @@ def _front(fast: Sequence[ScoredCell], group: Sequence[ScoredCell], metric: Metr
     card = group[0].protocol
     return Front(
         machine=machine_name(fast[0]),
+        machine_key=machine_of(fast[0]),
         speed=fast[0].metrics[SPEED],
         speed_system=fast[0].system,
+        speed_tier=fast[0].tier,
         metric=metric,
         protocol=str(card["name"]),
         title=str(card.get("title") or card["name"]),
@@ -163,5 +170,7 @@ def _sized(interval: Interval) -> Interval:
 def _interval(cell: ScoredCell, key: str) -> Interval | None:
     score: Score | None = next((score for score in cell.scores if score.metric == key), None)
     if score is None or score.value is None or score.low is None or score.high is None:
+        return None
+    if score.outcome in NO_VALUE:
         return None
     return Interval(score.value, score.low, score.high, score.n)

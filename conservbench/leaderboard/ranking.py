@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 DRAWS: Final = 10_000
 """Of the bootstrap."""
 
-_NO_VALUE: Final = frozenset({Outcome.EXPLODED, Outcome.FAILED, Outcome.OUT_OF_MEMORY})
+NO_VALUE: Final = frozenset({Outcome.EXPLODED, Outcome.FAILED, Outcome.OUT_OF_MEMORY})
+"""Endings of a measurement whose values, such as those of the survivors of an explosion, are not compared."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _scores(cells: Iterable[ScoredCell], metric: str) -> dict[tuple[str, str], S
         seen.add(key)
         score = next((score for score in cell.scores if score.metric == metric), None)
         asked = cell.outcome is Outcome.UNSUPPORTED or (score is not None and score.outcome is not Outcome.UNSUPPORTED)
-        if asked or cell.outcome in _NO_VALUE:
+        if asked or cell.outcome in NO_VALUE:
             found[key] = score
     return found
 
@@ -136,7 +137,7 @@ def _absent(cells: Sequence[ScoredCell], systems: Sequence[str]) -> set[str]:
 
 
 def _has_value(score: Score | None) -> bool:
-    return score is not None and score.value is not None and score.outcome not in _NO_VALUE
+    return score is not None and score.value is not None and score.outcome not in NO_VALUE
 
 
 def _ranked(models: Sequence[str], scores: Sequence[Sequence[Score | None]], metric: Metric) -> tuple[Rank, ...]:

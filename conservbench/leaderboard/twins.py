@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from conservbench.cards import row_name
 from conservbench.leaderboard.machine import machine_of
+from conservbench.outcome import Outcome
 from conservbench.scheme import KINDS
 from conservbench.statistics import Interval
 
 if TYPE_CHECKING:
     from conservbench.cards import Metric
-    from conservbench.scored import Score, ScoredCell
+    from conservbench.scored import Gate, Score, ScoredCell
 
 SAVINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "speed": ("time_1", "speedup", "memory_1"),
@@ -116,6 +117,18 @@ def change_of(score: Score | None, other: Score | None) -> Interval | None:
     return Interval(change, change - below, change + above, min(score.n, other.n))
 
 
+def gate_in(score: Score | None) -> Gate | None:
+    """The gate of a score; None where there is no score."""
+    return None if score is None else score.gate
+
+
+def is_lost(score: Score | None) -> bool:
+    """Whether a row loses a gate that it shares with the gradient: it fails it, or should have a value and has none."""
+    if score is None:
+        return False
+    return score.gate == "fail" or (score.value is None and score.outcome is not Outcome.UNSUPPORTED)
+
+
 def _of_one_network(gradient: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether a row is of the network of a gradient row."""
     if other["scheme"] == "gradient":
@@ -178,5 +191,5 @@ def _row(metric: Metric, members: Sequence[str], group: Sequence[ScoredCell]) ->
 
 
 def _says_something(row: TwinRow) -> bool:
-    """Whether any but the gradient has a value, or ended without one."""
-    return any(score is not None and (score.value is not None or score.gate) for score in row.scores[1:])
+    """Whether any but the gradient has a value, or should have one."""
+    return any(score is not None and (score.value is not None or is_lost(score)) for score in row.scores[1:])

@@ -1,8 +1,9 @@
 """What a model is fit for, in a sentence: from the gates of the protocols it was measured by, none of them named here.
 
-A protocol is passed if no gate that its card puts into tables failed, and failed if one did. A model that failed more
-than half of the protocols with such gates is not usable; one that failed some, or whose gates stayed unclear, or whose
-cells ended badly, is usable with care; one that passed all is usable.
+A protocol is passed if no gate that its card puts into tables failed, and failed if one did, or if one was asked for
+and has no value. A model that failed more than half of the protocols with such gates is not usable; one that failed
+some, or whose gates stayed unclear, or whose cells ended badly, is usable with care, and so is one that was not
+measured, or cannot be, on all that the protocols ask of it by default; one that passed all is usable.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from conservbench.outcome import Outcome
 
 if TYPE_CHECKING:
     from conservbench.cards import Metric
+    from conservbench.leaderboard.coverage import Coverage
     from conservbench.scored import Score, ScoredCell
 
 Level = Literal["usable", "usable with care", "not usable", "not measured"]
@@ -42,11 +44,12 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def verdict(cells: Iterable[ScoredCell]) -> Verdict:
+def verdict(cells: Iterable[ScoredCell], covered: Coverage | None = None) -> Verdict:
     """The verdict on a model.
 
     Args:
         cells: of one model, of any protocols.
+        covered: how much of what is asked of the model they are; None for all of it.
 
     Raises:
         ValueError: there is none, or they are of several models.
@@ -56,19 +59,26 @@ def verdict(cells: Iterable[ScoredCell]) -> Verdict:
     if len(names) != 1:
         raise ValueError(f"a verdict is on one model; got cells of {len(names)}")
     (name,) = names
-    gated = [(cell, score, cell.metrics[score.metric]) for cell in own for score in cell.scores if score.gate]
-    shown = [_Judged(*each) for each in gated if each[2] in each[0].headlines]
-    others = [_Judged(*each) for each in gated if each[2] not in each[0].headlines and each[1].gate == "fail"]
-    protocols = {each.protocol for each in shown}
+    every = [_Judged(cell, score, cell.metrics[score.metric]) for cell in own for score in cell.scores
+             if score.metric in cell.metrics]  # fmt: skip
+    gated = [each for each in every if each.score.gate]
+    shown = [each for each in gated if each.is_headline]
+    silent = [each for each in every if each.is_headline and each.has_no_answer]
+    others = [each for each in gated if not each.is_headline and each.score.gate == "fail"]
+    protocols = {each.protocol for each in (*shown, *silent)}
     failed = sorted((each for each in shown if each.score.gate == "fail"), key=_gravity, reverse=True)
     unclear = [each for each in shown if each.score.gate == "unclear"]
     broken = _broken(own)
-    worst = list({each.protocol: each for each in reversed(failed)}.values())[::-1]
+    gaps = _gaps(covered)
+    # a number says more than that there is none
+    worst = list({each.protocol: each for each in reversed([*failed, *silent])}.values())[::-1]
     reasons = (
         *(f"failed: {each.text}" for each in failed),
         *(f"failed: {each.text}" for each in sorted(others, key=_gravity, reverse=True)),
+        *(f"no value: {each.text}" for each in silent),
         *broken,
         *(f"not resolved: {each.text}" for each in unclear),
+        *gaps,
     )
     level: Level
     if not shown:
@@ -80,8 +90,17 @@ def verdict(cells: Iterable[ScoredCell]) -> Verdict:
         level, because = "usable with care", _care(worst, others, broken, unclear)
     else:
         level, because = "usable", f"it passes the gates of {_protocols(len(protocols))}"
+    because = "; ".join([*([because] if because else []), *gaps])
     sentence = f"{plain(name)} is {level}: {because}."
     return Verdict(plain(name), level, sentence, because, reasons)
+
+
+def _gaps(covered: Coverage | None) -> list[str]:
+    """Cells that were asked for by default and say nothing."""
+    if covered is None:
+        return []
+    kinds = (("not measured", covered.missing), ("not supported", covered.unsupported))
+    return [plain(f"{kind}: {', '.join(places)}") for kind, places in kinds if places]
 
 
 @dataclass(frozen=True)
@@ -97,11 +116,23 @@ class _Judged:
         return str(self.cell.protocol["name"])
 
     @property
+    def is_headline(self) -> bool:
+        """Whether tables show the metric."""
+        return self.metric in self.cell.headlines
+
+    @property
+    def has_no_answer(self) -> bool:
+        """Whether the gate was asked about and got no value: for a reason other than that it has no meaning here."""
+        return bool(limit_of(self.metric)) and not self.score.gate and self.score.outcome is not Outcome.UNSUPPORTED
+
+    @property
     def text(self) -> str:
         """``energy drift 190 ± 30 meV/atom/ps (limit ±0.26) on si-liquid-64``, or how it ended."""
         label, score = plain(self.metric.label), self.score
         if score.value is None or score.low is None or score.high is None:
-            return f"{label} {score.outcome.replace('_', ' ')} on {self.cell.system}"
+            ending = "without a value" if score.outcome is Outcome.COMPLETED else score.outcome.replace("_", " ")
+            why = f": {score.reason}" if score.reason and not score.gate else ""
+            return plain(f"{label} {ending} on {self.cell.system}{why}")
         unit = "" if self.metric.unit == "1" else f" {plain(self.metric.unit)}"
         value = spelled(score.value, score.low, score.high, self.metric.digits)
         return f"{label} {value}{unit} (limit {limit_of(self.metric)}) on {self.cell.system}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conservbench.leaderboard.coverage import asked, coverage
+from conservbench.leaderboard.coverage import asked, coverage, installed_protocols
 from conservbench.outcome import Outcome
 
 NVE = {"name": "nve", "systems": ["si-64", "liquid"]}
@@ -36,9 +36,34 @@ def test_missing_and_failed_cells_count_and_unsupported_ones_do_not(make_cell):
         cell("dumb", "si-64"),
         cell("dumb", "liquid", Outcome.UNSUPPORTED),
     ]
-    found = {each.model: (each.text, each.missing) for each in coverage(cells)}
+    found = {each.model: (each.text, each.missing, each.unsupported) for each in coverage(cells)}
     assert found == {
-        "whole": ("2 of 2", ()),
-        "holes": ("0 of 2", ("nve on si-64 (out of memory)", "nve on liquid")),
-        "dumb": ("1 of 1", ()),
+        "whole": ("2 of 2", (), ()),
+        "holes": ("0 of 2", ("nve on si-64 (out of memory)", "nve on liquid"), ()),
+        "dumb": ("1 of 1", (), ("nve on liquid",)),
     }
+
+
+def test_a_system_that_nobody_asked_about_by_default_may_be_unsupported(make_cell):
+    cells = [make_cell(system="si-64", protocol=NVE), make_cell(system="liquid", protocol=NVE)]
+    cells += [make_cell(system="z", outcome=Outcome.UNSUPPORTED, protocol=NVE)]
+    assert coverage(cells)[0].unsupported == ()
+
+
+def test_protocols_that_nobody_measured_ask_too(make_cell):
+    more = [
+        {"name": "relax", "systems": ["vacancy"]},
+        {"name": "mts", "systems": ["si-64"], "schemes": ["mts"]},
+        {"name": "speed", "systems": ["si-64"], "by_default": False},
+        # the card that a cell was measured by goes before the one that is installed
+        {"name": "nve", "systems": ["elsewhere"]},
+    ]
+    (found,) = coverage([make_cell(protocol=NVE)], more)
+    assert (found.text, sorted(found.missing)) == ("1 of 3", ["nve on liquid", "relax on vacancy"])
+
+
+def test_installed_protocols_have_what_coverage_asks_for():
+    cards = {card["name"]: card for card in installed_protocols()}
+    assert {"audit", "nve", "relax", "speed"} <= set(cards)
+    assert all(card["digest"] for card in cards.values())
+    assert list(asked({"scheme": "gradient"}, cards["nve"], is_parent=False)) == ["si-64", "si-liquid-64"]

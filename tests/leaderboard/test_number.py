@@ -1,6 +1,6 @@
 """Numbers are written with the digits their interval carries."""
 
-from math import inf, isclose
+from math import inf, isclose, isinf, nextafter
 
 import pytest
 from hypothesis import given
@@ -58,3 +58,39 @@ def test_what_is_written_lies_in_the_interval(value, half):
     assert abs(float(middle) * scale - value) <= max(0.51 * half, 5e-6 * abs(value))
     # one digit moves a half-width by up to a quarter (2.5 is written as 2), two by up to a twentieth
     assert isclose(float(written_half) * scale, half, rel_tol=0.26)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (0.0, -1.7e308, 1.7e308, "0 [-1.7e308, 1.7e308]"),
+        (0.0, -5e-324, 5e-324, "0 [-4.9e-324, 4.9e-324]"),
+        (1e308, 0.9e308, 1.1e308, "1.0e308 [9.0e307, 1.1e308]"),
+        (1.7e308, 1.7e308, 1.7e308, "1.70000e308"),
+        (1.0, -1.7e308, 1.7e308, "1.0e0 [-1.7e308, 1.7e308]"),
+    ],
+)
+def test_the_ends_of_doubles(value, low, high, text):
+    assert spelled(value, low, high) == text
+
+
+@given(st.lists(st.floats(allow_nan=False), min_size=3, max_size=3), st.integers(0, 6))
+def test_any_interval_can_be_written(numbers, digits):
+    low, value, high = sorted(numbers)
+    if isinf(value):
+        return
+    text = spelled(value, low, high, digits)
+    assert text
+    assert "nan" not in text
+    assert "inf" not in text
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.integers(-60, 60), st.integers(-60, 60))
+def test_any_narrow_interval_can_be_written(value, below, above):
+    """A few steps of the doubles to each side, which no free choice of three numbers comes by."""
+    low, high = value, value
+    for _ in range(abs(below) % 8):
+        low = nextafter(low, -inf)
+    for _ in range(abs(above) % 8):
+        high = nextafter(high, inf)
+    assert "nan" not in spelled(value, low, high)

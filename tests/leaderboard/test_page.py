@@ -59,10 +59,48 @@ def test_cells_that_are_missing_are_counted_and_named(make_cell):
     glance = section(markdown(cells), "At a glance")
     assert "| a | not usable | 2 of 2 |" in glance
     assert "| b | not usable | 1 of 2 |" in glance
-    assert re.search(r"\*\*b\*\*.* Not measured: nve on liquid\.", glance)
+    assert re.search(r"\*\*b\*\*.*; not measured: nve on liquid\.", glance)
     assert "| c | not measured | 0 of 2 | – |" in glance
     assert (
-        "- **c** is not measured: failed: nve on si-64: raised. Not measured: nve on si-64 (failed), nve on" in glance
+        "- **c** is not measured: failed: nve on si-64: raised; not measured: nve on si-64 (failed), nve on" in glance
+    )
+
+
+def test_a_protocol_that_nobody_measured_is_missing(make_cell):
+    cells = [make_cell("a", (0.0, 0.1), model={"scheme": "gradient"})]
+    cells = [replace(cell, scores=cell.scores[:1]) for cell in cells]
+    more = [{"name": "relax", "systems": ["vacancy"]}, {"name": "speed", "systems": ["si-64"], "by_default": False}]
+    assert "| a | usable | 1 of 1 | 1✓ |" in markdown(cells)
+    glance = section(markdown(cells, more), "At a glance")
+    assert "| a | usable with care | 1 of 2 | 1✓ |" in glance
+    assert "- **a** is usable with care: not measured: relax on vacancy." in glance
+
+
+def test_tiers_of_one_protocol_have_a_column_each(make_cell):
+    glance = section(markdown([make_cell("a", tier="quick"), make_cell("b")]), "At a glance")
+    assert "| model | verdict | cells | nve, quick | nve, standard |" in glance
+    assert "| a | not usable | 1 of 1 | 1✓1✗ | – |" in glance
+    assert "| b | not usable | 1 of 1 | – | 1✓1✗ |" in glance
+
+
+def test_a_twin_without_values_loses_its_gates(make_cell):
+    cells = [
+        make_cell("net-gradient", (0.0, 0.1), system=system, model={"scheme": "gradient", "twin": "net-direct"})
+        for system in ("si-64", "liquid", "melt")
+    ]
+    twin = {"scheme": "direct", "twin": "net-gradient"}
+    cells += [
+        make_cell("net-direct", None, system="si-64", outcome=Outcome.FAILED, reason="crashed", model=twin),
+        make_cell("net-direct", (7.0, 0.4), system="liquid", model=twin),
+        make_cell("net-direct", None, system="melt", outcome=Outcome.UNSUPPORTED, model=twin),
+    ]
+    # nobody is asked about the melt
+    twins = section(markdown(cells), "What dropping the gradient costs")
+    assert "- net-direct (direct) fails 2 of the 2 gates above that the gradient passes (1 without a value)." in twins
+    assert r"| energy drift \[meV/atom/ps\], si-64 | 0.00 ± 0.10 ✓ | failed |" in twins
+    crashed = [cell for cell in cells if cell.system == "si-64"]
+    assert "- net-direct (direct) fails the one gate above that the gradient passes (1 without a value)." in markdown(
+        crashed
     )
 
 
@@ -178,6 +216,19 @@ def test_all_card_text_is_escaped(make_cell):
     for rows in tables:
         assert len({unescaped_pipes(line) for line in rows}) == 1
     assert escaped("a|b") == r"a\|b"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("at https://x.org/y", "at https:<!-- -->//x.org/y"),
+        ("WWW.x.org", "WWW<!-- -->.x.org"),
+        ("me@x.org or @me", "me@<!-- -->x.org or @<!-- -->me"),
+        ("a: b/c, d//e", "a: b/c, d//e"),
+    ],
+)
+def test_no_address_becomes_a_link(text, shown):
+    assert escaped(text) == shown
 
 
 @pytest.mark.parametrize(

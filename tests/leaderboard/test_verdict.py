@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from conservbench.cards import Metric
+from conservbench.leaderboard.coverage import Coverage
 from conservbench.leaderboard.verdict import limit_of, verdict
 from conservbench.outcome import Outcome
 
@@ -68,10 +69,59 @@ def test_nothing_measured_is_told_with_the_reason(make):
     assert verdict([make(None, outcome=Outcome.UNSUPPORTED)]).level == "not measured"
 
 
-def test_a_cell_that_failed_beside_passed_ones_asks_for_care(make):
-    said = verdict([make(), make(None, outcome=Outcome.FAILED, reason="it raised", system="liquid")])
+def test_a_cell_that_failed_fails_its_protocol(make):
+    failed = make(None, outcome=Outcome.FAILED, reason="it raised", system="liquid")
+    said = verdict([make(), failed, make(protocol="audit"), make(protocol="relax")])
     assert said.level == "usable with care"
-    assert said.because == "failed: nve on liquid: it raised"
+    assert said.because == "energy drift failed on liquid: it raised; failed: nve on liquid: it raised"
+    said = verdict([make(), failed])
+    assert said.sentence == ("net is not usable: it fails 1 of 1 protocols: energy drift failed on liquid: it raised.")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "how"),
+    [
+        (Outcome.FAILED, "failed"),
+        (Outcome.OUT_OF_MEMORY, "out of memory"),
+        (Outcome.NOT_CONVERGED, "not converged"),
+        (Outcome.COMPLETED, "without a value"),
+    ],
+)
+def test_a_gate_without_a_value_in_a_completed_cell_is_failed(make, outcome, how):
+    def silent(protocol):
+        made = make(None, protocol)
+        return replace(made, scores=tuple(replace(score, outcome=outcome) for score in made.scores))
+
+    said = verdict([silent("nve"), silent("audit"), make(protocol="relax")])
+    assert said.level == "not usable"
+    assert said.because.startswith(f"it fails 2 of 3 protocols, all but relax: energy drift {how} on si-64")
+    assert said.reasons == (f"no value: energy drift {how} on si-64",) * 2
+
+
+def test_a_number_says_more_than_that_there_is_none(make):
+    silent = make(None, system="liquid")
+    said = verdict([silent, make((7.0, 0.4))])
+    assert "energy drift 7.0 ± 0.4" in said.because
+    assert "without" not in said.because
+
+
+def test_a_metric_that_has_no_meaning_here_is_not_held_against_the_model(make):
+    idle = replace(make(), scores=tuple(replace(score, value=None, low=None, high=None, n=0, gate=None,
+                   outcome=Outcome.UNSUPPORTED) for score in make().scores))  # fmt: skip
+    assert verdict([make(), replace(idle, system="liquid")]).level == "usable"
+
+
+def test_what_is_missing_or_not_supported_caps_the_verdict(make):
+    cells = [make(), make(protocol="audit")]
+    assert verdict(cells, Coverage("net", 2, 2, ())).level == "usable"
+    said = verdict(cells, Coverage("net", 2, 4, ("nve on liquid", "relax on vacancy")))
+    assert said.sentence == "net is usable with care: not measured: nve on liquid, relax on vacancy."
+    said = verdict(cells, Coverage("net", 2, 2, (), ("relax on vacancy",)))
+    assert said.sentence == "net is usable with care: not supported: relax on vacancy."
+    # and lifts none
+    said = verdict([make((7.0, 0.4))], Coverage("net", 1, 2, ("nve on liquid",)))
+    assert said.level == "not usable"
+    assert said.because.endswith("; not measured: nve on liquid")
 
 
 def test_one_model_at_a_time(make_cell):
