@@ -48,9 +48,10 @@ def board(source: Path, out: Path | None, html: Path | None, check: bool, as_jso
         paths += _published(() if again else cells, out, check)
     site: list[Path] = []
     if html is not None:
+        from conservbench.leaderboard.coverage import installed_protocols
         from conservbench.site import write_site
 
-        site = write_site(cells, html)
+        site = write_site(cells, html, installed_protocols())
         paths += site
     if as_json:
         import json

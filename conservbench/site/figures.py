@@ -6,6 +6,9 @@ the models are compared with.
 
 from __future__ import annotations
 
+import math
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from textwrap import wrap
@@ -25,6 +28,7 @@ _FEW: Final = 8
 """A curve of no more points than this shows them, with bars in place of a band."""
 
 Figure = dict[str, Any]
+"""``data`` and ``layout`` of plotly.js; where several models are overlaid, ``opens`` is the line shown at first."""
 
 
 def figure_of(plot: Plot) -> Figure:
@@ -60,7 +64,38 @@ def overlaid(plots: Mapping[str, Plot], slots: Mapping[str, int]) -> Figure:
             name = f"{model}, {line.name}" if line.name else model
             traces += _traces(line, plot, slots[model], place + slots[model], model, name)
             place += 1
-    return {"data": traces, "layout": _layout(next(iter(plots.values())))}
+    return {"data": traces, "layout": _layout(first), "opens": _opening(list(plots.values()))}
+
+
+def _opening(plots: Sequence[Plot]) -> str | None:
+    """The line that a picture of several models shows at first: the first that most of them have; None for all lines.
+
+    Several lines of many models are a tangle, unless they are parts of one curve.
+    """
+    count: Counter[str] = Counter()
+    for plot in plots:
+        count.update(list(dict.fromkeys(line.name for line in plot.lines if line.style != "reference")))
+    if len(count) < 2 or all(map(_is_one_curve, plots)):
+        return None
+    # of equals the one that came first
+    return count.most_common(1)[0][0]
+
+
+def _is_one_curve(plot: Plot) -> bool:
+    """Whether lines are parts of one curve: each has a reference of its own, or points at places of its own."""
+    own = [line for line in plot.lines if line.style != "reference"]
+    references = {line.name for line in plot.lines if line.style == "reference"}
+    if all(f"reference {line.name}" in references for line in own):
+        return True
+    places = [x for line in own for x in set(line.x)]
+    return all(line.style == "points" for line in own) and len(places) == len(set(places))
+
+
+def _is_marks(line: Line) -> bool:
+    """Whether a reference is of upright strokes, which mark places and are no curve."""
+    steps = zip(zip(line.x, line.y, strict=True), zip(line.x[1:], line.y[1:], strict=True), strict=False)
+    strokes = [start == end for (start, low), (end, high) in steps if low is not None and high is not None]
+    return line.style == "reference" and bool(strokes) and all(strokes)
 
 
 def _references(plots: Mapping[str, Plot]) -> tuple[list[Line], set[str]]:
@@ -70,11 +105,28 @@ def _references(plots: Mapping[str, Plot]) -> tuple[list[Line], set[str]]:
         for line in plot.lines:
             if line.style == "reference":
                 named.setdefault(line.name, []).append(line)
-    # a level that reaches as far as each model's curves is one level
+    # a level that reaches as far as each model's curves is one level, and marks of any height are of the same places
     same = {name: len({line.y for line in of}) == 1 or len({y for line in of for y in line.y}) == 1
+            or all(map(_is_marks, of))
             for name, of in named.items()}  # fmt: skip
     widest = [max(of, key=lambda line: line.x[-1] - line.x[0] if line.x else 0.0) for of in named.values()]
     return [line for line in widest if same[line.name]], {name for name, alike in same.items() if not alike}
+
+
+def length(start: float, end: float) -> float:
+    """How far two numbers are apart, as JSON can say it; zero, which is no bar, where nothing bounds one of them."""
+    if math.isinf(start) or math.isinf(end):
+        return 0.0
+    return min(end - start, sys.float_info.max)
+
+
+def in_json(figure: Any) -> Any:
+    """The same without numbers that JSON does not know: a gap in the place of each."""
+    if isinstance(figure, Mapping):
+        return {key: in_json(value) for key, value in figure.items()}
+    if isinstance(figure, list | tuple):
+        return [in_json(value) for value in figure]
+    return None if isinstance(figure, float) and not math.isfinite(figure) else figure
 
 
 def literal(text: str) -> str:
@@ -107,6 +159,8 @@ def _traces(line: Line, plot: Plot, slot: int | None, place: int, model: str, na
         "line": {"dash": dash, "width": 2},
         "marker": {"symbol": _SYMBOLS[place % len(_SYMBOLS)], "size": 7},
     }
+    if _is_marks(line):
+        return [{**drawn, "showlegend": False, "hoverinfo": "skip", "line": {"dash": "solid", "width": 0.5}}]
     if not (line.low and line.high):
         return [drawn]
     drawn["customdata"] = [list(ends) for ends in zip(line.low, line.high, strict=True)]
@@ -126,8 +180,8 @@ def _drawable(values: Sequence[float | None], *, log: bool) -> list[float | None
 
 
 def _bars(line: Line) -> dict[str, Any]:
-    up = [0.0 if y is None or high is None else high - y for y, high in zip(line.y, line.high, strict=True)]
-    down = [0.0 if y is None or low is None else y - low for y, low in zip(line.y, line.low, strict=True)]
+    up = [0.0 if y is None or high is None else length(y, high) for y, high in zip(line.y, line.high, strict=True)]
+    down = [0.0 if y is None or low is None else length(low, y) for y, low in zip(line.y, line.low, strict=True)]
     return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1.5, "width": 3}
 
 

@@ -11,7 +11,7 @@ from conservbench.leaderboard.pareto import fronts
 from conservbench.leaderboard.sheet import LEGEND, label_of, limits_of, plain
 from conservbench.leaderboard.twins import twins
 from conservbench.site.command import Installed, installed
-from conservbench.site.figures import SLOTS, Figure, figure_of, overlaid
+from conservbench.site.figures import SLOTS, Figure, figure_of, in_json, overlaid
 from conservbench.site.links import file_names
 from conservbench.site.passport import passport, settings
 from conservbench.site.render import SCRIPTS, STYLES, inlined, render
@@ -21,7 +21,7 @@ from conservbench.site.standing import (
     front_figure,
     network_view,
     rank_table,
-    standing,
+    standings,
 )
 from conservbench.site.views import CellView, Field, field_of, groups, headlines, table_of, title_of, view_of
 
@@ -58,7 +58,7 @@ class Figures(dict[str, Figure]):
     def add(self, title: str, note: str, where: str, figure: Figure) -> Picture:
         """Keep a figure under the next key."""
         key = f"figure-{len(self) + 1}"
-        self[key] = figure
+        self[key] = in_json(figure)
         return Picture(key, plain(title), plain(note), plain(where))
 
 
@@ -91,9 +91,16 @@ class Board:
         return render(template, board=self, names=self.names, figures=figures, legend=LEGEND, **context)
 
 
-def site_pages(cells: Sequence[ScoredCell]) -> tuple[dict[str, str], Mapping[str, str]]:
-    """Path of each page to its text, the first page first; and the page names of the models."""
-    board = _board(cells)
+def site_pages(
+    cells: Sequence[ScoredCell], protocols: Iterable[Mapping[str, Any]] = ()
+) -> tuple[dict[str, str], Mapping[str, str]]:
+    """Path of each page to its text, the first page first; and the page names of the models.
+
+    Args:
+        cells: what is shown, with pictures.
+        protocols: cards as parsed of more protocols that ask the models, measured or not.
+    """
+    board = _board(cells, protocols)
     names = board.names
     pages = {"index.html": _index(board)}
     for name, page in names.models.items():
@@ -120,7 +127,7 @@ def report_page(cells: Sequence[ScoredCell]) -> str:
     )
 
 
-def _board(cells: Sequence[ScoredCell]) -> Board:
+def _board(cells: Sequence[ScoredCell], protocols: Iterable[Mapping[str, Any]] = ()) -> Board:
     cards = _cards(cells)
     networks = {table.network: network_view(table) for table in twins(cells)}
     return Board(
@@ -128,16 +135,19 @@ def _board(cells: Sequence[ScoredCell]) -> Board:
         cards=cards,
         names=Names(file_names(cards), file_names(cell.protocol["name"] for cell in cells), file_names(networks)),
         networks=networks,
-        standings=_standings(cells, cards),
+        standings=_standings(cells, cards, protocols),
         here=installed(),
         slots=_slots(cells, cards),
         standalone=False,
     )
 
 
-def _standings(cells: Sequence[ScoredCell], cards: Iterable[str]) -> dict[str, Standing]:
+def _standings(
+    cells: Sequence[ScoredCell], cards: Iterable[str], protocols: Iterable[Mapping[str, Any]]
+) -> dict[str, Standing]:
     """Models before controls, those without a verdict last among them."""
-    found = {name: standing(name, cells) for name in cards}
+    every = standings(cells, protocols)
+    found = {name: every[name] for name in cards}
     return dict(sorted(found.items(), key=lambda item: (item[1].control, item[1].verdict.level == "not measured")))
 
 
@@ -151,9 +161,9 @@ def _index(board: Board) -> str:
     figures = Figures()
     pictures = [
         figures.add(
-            f"{front.title}: {plain(front.metric.label)}, {front.system}",
+            f"{front.title}: {plain(front.metric.label)}, {front.system}, {front.tier} tier",
             "Further right is faster. Filled: on the front, no model is better in both; open: behind it. Bars are 95 % "
-            f"intervals; the speed is that of {front.speed_system} on {front.machine}.",
+            f"intervals; the speed is that of {front.speed_system}, {front.speed_tier} tier, on {front.machine}.",
             front.machine,
             front_figure(front),
         )

@@ -30,6 +30,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals["spelled"] = spelled
+    # a browser parses the figures as JSON, in which there is neither Infinity nor NaN
+    made.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False}
     return made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,13 @@ class SiteError(ValueError):
     """There is nothing to show."""
 
 
-def write_site(cells: Sequence[ScoredCell], out: Path) -> list[Path]:
+def write_site(cells: Sequence[ScoredCell], out: Path, protocols: Iterable[Mapping[str, Any]] = ()) -> list[Path]:
     """Write the pages, their assets, and the entry of every model.
 
     Args:
         cells: what is shown, with pictures.
         out: the folder; it is made if need be, and what else is in it is left as it is.
+        protocols: cards as parsed of more protocols that ask the models, measured or not.
 
     Returns:
         The files, the first page first.
@@ -35,7 +36,7 @@ def write_site(cells: Sequence[ScoredCell], out: Path) -> list[Path]:
     """
     if not cells:
         raise SiteError("no results to show")
-    pages, names = site_pages(cells)
+    pages, names = site_pages(cells, protocols)
     written = {out / where: text for where, text in pages.items()}
     for name in (*STYLES, *SCRIPTS, *LICENCES):
         written[out / "assets" / name] = asset(name)

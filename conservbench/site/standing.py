@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from conservbench.leaderboard.coverage import coverage
 from conservbench.leaderboard.number import spelled
 from conservbench.leaderboard.ranking import rankable, ranks
 from conservbench.leaderboard.sheet import label_of, limits_of, plain, value_of
-from conservbench.leaderboard.twins import scheme_of
+from conservbench.leaderboard.twins import gate_in, is_lost, scheme_of
 from conservbench.leaderboard.verdict import verdict
-from conservbench.outcome import Outcome
-from conservbench.site.figures import SLOTS, Figure, axis_of, literal
+from conservbench.site.figures import SLOTS, Figure, axis_of, length, literal
 from conservbench.site.views import Field, headlines
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ class Standing:
     asked: int
 
     @property
+    def share(self) -> float:
+        """What was measured of what was asked."""
+        return self.measured / self.asked if self.asked else 0.0
+
+    @property
     def sign(self) -> str:
         """The level as a sign."""
         return SIGNS[self.verdict.level]
@@ -55,11 +60,20 @@ class Standing:
         return list(SIGNS).index(self.verdict.level)
 
 
-def standing(name: str, cells: Iterable[ScoredCell]) -> Standing:
-    """Where a model stands."""
-    own = [cell for cell in cells if cell.model["name"] == name]
-    measured = sum(cell.outcome in (Outcome.COMPLETED, Outcome.EXPLODED, Outcome.NOT_CONVERGED) for cell in own)
-    return Standing(verdict(own), name, own[0].is_control, scheme_of(own[0].model), measured, len(own))
+def standings(cells: Sequence[ScoredCell], protocols: Iterable[Mapping[str, Any]] = ()) -> dict[str, Standing]:
+    """Where each model stands.
+
+    Args:
+        cells: of any models.
+        protocols: cards as parsed of more protocols that ask the models, measured or not.
+    """
+    found = {}
+    for covered in coverage(cells, protocols):
+        own = [cell for cell in cells if cell.model["name"] == covered.model]
+        said = verdict(own, covered)
+        forces = scheme_of(own[0].model)
+        found[covered.model] = Standing(said, covered.model, own[0].is_control, forces, covered.measured, covered.asked)
+    return found
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,9 @@ class NetworkView:
     costs: tuple[CostRow, ...]
     saves: tuple[CostRow, ...]
     lost: tuple[int, ...]
-    """One a member: gates that it fails and the gradient passes."""
+    """One a member: gates that the gradient passes and it fails, or should have a value for and has none."""
+    silent: tuple[int, ...]
+    """One a member: those of them without a value."""
 
     @property
     def gated(self) -> int:
@@ -123,13 +139,21 @@ class NetworkView:
 
 def network_view(table: TwinTable) -> NetworkView:
     """A network's rows as fields."""
-    costs = tuple(map(_cost_row, table.costs))
-    lost = tuple(
-        sum(row.fields[0].gate == "pass" and row.fields[place].gate == "fail" for row in costs)
-        for place in range(len(table.members))
+    passed = [row for row in table.costs if gate_in(row.scores[0]) == "pass"]
+    places = range(len(table.members))
+    return NetworkView(
+        network=table.network,
+        members=table.members,
+        schemes=table.schemes,
+        control=table.control,
+        costs=tuple(map(_cost_row, table.costs)),
+        saves=tuple(map(_cost_row, table.saves)),
+        lost=tuple(sum(is_lost(row.scores[place]) for row in passed) for place in places),
+        silent=tuple(
+            sum(is_lost(row.scores[place]) and gate_in(row.scores[place]) != "fail" for row in passed)
+            for place in places
+        ),
     )
-    saves = tuple(map(_cost_row, table.saves))
-    return NetworkView(table.network, table.members, table.schemes, table.control, costs, saves, lost)
 
 
 def _cost_row(row: TwinRow) -> CostRow:
@@ -178,8 +202,8 @@ def _point_trace(point: Point, place: int) -> dict[str, Any]:
         key: {
             "type": "data",
             "symmetric": False,
-            "array": [each.high - each.value],
-            "arrayminus": [each.value - each.low],
+            "array": [length(each.value, each.high)],
+            "arrayminus": [length(each.low, each.value)],
             "thickness": 1.5,
             "width": 3,
         }

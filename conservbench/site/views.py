@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from conservbench.leaderboard.machine import machine_name, machine_of
 from conservbench.leaderboard.sheet import MARKS, label_of, limits_of, plain, value_of
 from conservbench.outcome import Outcome
 from conservbench.site.command import Installed, command_of, origin_of
@@ -71,7 +72,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of one protocol, version, card and tier."""
+    """Cells of one protocol, version, card and tier; times of one running machine."""
 
     key: str
     title: str
@@ -109,11 +110,12 @@ class CellView:
 
 
 def groups(cells: Iterable[ScoredCell]) -> list[tuple[ScoredCell, ...]]:
-    """Cells that may share a table, in its order: those of one protocol, version, card and tier."""
-    found: dict[tuple[str, int, str, str], list[ScoredCell]] = {}
+    """Cells that may share a table, in its order: of one protocol, version, card and tier, times of one machine."""
+    found: dict[tuple[str, int, str, str, tuple[str, ...]], list[ScoredCell]] = {}
     for cell in cells:
         card = cell.protocol
-        found.setdefault((card["name"], card["version"], card.get("digest", ""), cell.tier), []).append(cell)
+        key = (card["name"], card["version"], card.get("digest", ""), cell.tier, machine_of(cell))
+        found.setdefault(key, []).append(cell)
     return [tuple(_ordered(found[key])) for key in sorted(found)]
 
 
@@ -141,9 +143,10 @@ def table_of(cells: Sequence[ScoredCell], here: Installed) -> Table:
 
 
 def title_of(cells: Sequence[ScoredCell]) -> str:
-    """Title of a group: protocol, version and tier."""
+    """Title of a group: protocol, version and tier, and the machine of times."""
     card = cells[0].protocol
-    return plain(f"{card.get('title') or card['name']}: version {card['version']}, {cells[0].tier} tier")
+    where = f", on {machine_name(cells[0])}" if machine_of(cells[0]) else ""
+    return plain(f"{card.get('title') or card['name']}: version {card['version']}, {cells[0].tier} tier{where}")
 
 
 def view_of(cell: ScoredCell, here: Installed) -> CellView:
