@@ -265,6 +265,58 @@ def test_ase_calculators(silicon):
     assert "not periodic" in said["images"]
 
 
+@pytest.mark.parametrize("zero", [0.0, 1e5])
+@pytest.mark.parametrize("size", [0.5, 1e-3])
+def test_an_energy_that_knows_where_it_is_does_not_hide_behind_its_zero(zero, size):
+    class Placed(EMT):
+        """Energies that the first atom changes by where it is; forces know nothing of it."""
+
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            for name in ("energy", "free_energy"):
+                self.results[name] += zero + size * np.sin(self.atoms.positions[0, 0])
+
+    found = failures(Placed(), bulk("Cu", cubic=True) * (2, 2, 2))
+    assert {"permutation", "translation", "images"} <= found
+    assert ("gradient" in found) == (size > 0.1)
+
+
+@pytest.mark.parametrize("zero", [0.0, -1e4, 1e5])
+def test_single_precision_passes_whatever_the_zero(zero, silicon):
+    """The energy is rounded with its zero, by up to 4 meV; the model sees what single precision leaves of distances."""
+
+    def rounded(self, state, **wanted):
+        said = self.right.evaluate(state.replace(positions=state.positions.float().double()), **wanted)
+        forces = {channel: force.float().double() for channel, force in said.forces.items()}
+        return Prediction((said.energy + zero).float().double(), forces, said.stress)
+
+    model = broken(Silicon, ask=rounded, differentiable=False)
+    assert candidate(model, silicon).rounding == torch.finfo(torch.float32).eps
+    # this stand-in rounds, but can be differentiated
+    assert failures(model, silicon) <= {"graph"}
+    wrong = broken(Silicon, ask=rounded, differentiable=False, force=lambda self, f, state, graph: 1.5 * f)
+    assert "gradient" in failures(wrong, silicon)
+
+
+def test_noise_shows_though_calculators_keep_their_last_answer():
+    noise = np.random.default_rng(1)
+
+    class Noisy(EMT):
+        def calculate(self, *args, **kwargs):
+            super().calculate(*args, **kwargs)
+            self.results["forces"] = self.results["forces"] * (1 + 1e-3 * noise.normal())
+
+    with pytest.raises(AssertionError, match="Noisy: determinism: the same question is answered in two ways"):
+        CHECKS["determinism"](Noisy(), bulk("Cu", cubic=True) * (2, 2, 2))
+
+
+def test_what_cannot_be_asked_is_told_in_a_line():
+    with pytest.raises(TypeError, match=r"cannot check the class EMT; expected an instance, such as EMT\(\)"):
+        check_model(EMT)
+    with pytest.raises(UnsupportedError, match=r"^EMT cannot be asked about Si64: .* No EMT-potential for Si$"):
+        check_model(EMT())
+
+
 class Push(Calculator):
     """Forces alone, of pairs that push each other about."""
 
