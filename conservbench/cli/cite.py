@@ -40,7 +40,7 @@ PROTOCOL_THERMOSTATS = {"fidelity": ("svr",), "finetune": ("svr",)}
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of the entries.")
 def cite(names: tuple[str, ...], as_json: bool) -> None:
-    """Print BibTeX of what was used: models, protocols, systems, data sets, thermostats, or conservbench itself.
+    """Print BibTeX of what was used: models, protocols, systems, data sets, references, thermostats, or the suite.
 
     A model brings its training data, its fast model and what it was tuned from, a protocol its thermostats; what was
     measured also rests on the suite and on packages. Works of several names are listed once.
@@ -113,6 +113,7 @@ def _parts(names: Iterable[str]) -> Iterator[Iterator[Reference]]:
 def _cited(name: str) -> tuple[list[str], tuple[str, ...]]:
     """BibTeX and words of a name, and keys of the packages that it rests on."""
     from conservbench.cards import ModelCard, ProtocolCard
+    from conservbench.references import list_references
     from conservbench.training.data import catalogue
 
     if name == SUITE:
@@ -121,6 +122,8 @@ def _cited(name: str) -> tuple[list[str], tuple[str, ...]]:
         return _thermostats([name]), ()
     if name in catalogue():
         return [data_entry(catalogue()[name])], ()
+    if name in list_references():
+        return _data(name), ()
     what = _find(name)
     if isinstance(what, ModelCard):
         return _of_model(what)
@@ -140,13 +143,14 @@ def _find(name: str) -> ModelCard | ProtocolCard | System:
     from conservbench.cards import CardError, list_models, list_protocols
     from conservbench.cli.show import find_any
     from conservbench.hint import did_you_mean
+    from conservbench.references import list_references
     from conservbench.systems import list_systems
     from conservbench.training.data import catalogue
 
     cards = [*list_models(), *list_protocols(), *list_systems()]
     if name in cards or name.endswith(".toml") or name.startswith("ase:"):
         return find_any(name)
-    choices = [*cards, *catalogue(), *THERMOSTATS, SUITE]
+    choices = [*cards, *catalogue(), *list_references(), *THERMOSTATS, SUITE]
     raise CardError(f"nothing to cite is named {name!r}{did_you_mean(name, choices)}")
 
 

@@ -97,10 +97,15 @@ def run(
         Console().print(table)
         if report:
             click.echo(f"The report of this run, with pictures: {report}")
-        click.echo(
-            f"Results are in {out}. Next: conservbench score {out}, or conservbench board {out} --out leaderboard"
-        )
+        click.echo(_next(out, tier))
     click.get_current_context().exit(exit_code(table))
+
+
+def _next(out: Path, tier: str) -> str:
+    """Where the results are and what to do with them; those of the smoke tier are not for publication."""
+    if tier == "smoke":
+        return f"Results are in {out}. The smoke tier only tests the machinery: its numbers judge no model."
+    return f"Results are in {out}. Next: conservbench score {out}, or conservbench board {out} --out leaderboard"
 
 
 def _reported(table: ScoreTable, tree: xr.DataTree, path: Path) -> Path | None:

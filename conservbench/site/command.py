@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from conservbench.cards import list_models, list_protocols
+from conservbench.cards import list_models, list_protocols, row_name
 
 if TYPE_CHECKING:
     from conservbench.scored import ScoredCell
+
+
+SOMEWHERE: Final = "path/to/"
+"""Where a card is that is not installed."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,14 @@ def installed() -> Installed:
 
 
 def command_of(cell: ScoredCell, here: Installed) -> str:
-    """The command line that measures a cell, with seed and device where they are not those by default."""
-    words = ["conservbench", "run", "-m", _named(cell.model["name"], here.models)]
+    """The command line that measures a cell and what its metrics compare it with.
+
+    It gives seed and device where they are not those by default. A card that is not installed is one of the reader's,
+    in a folder that nobody else knows: it stands as ``path/to/NAME.toml``.
+    """
+    words = ["conservbench", "run"]
+    for name in (cell.model["name"], *_compared(cell)):
+        words += ["-m", _named(name, here.models)]
     words += ["-p", _named(cell.protocol["name"], here.protocols), "-s", cell.system, "--tier", cell.tier]
     seed = (cell.provenance.get("seeds") or {}).get("seed")
     if seed is not None and seed != tier_settings(cell.protocol, cell.tier).get("seed"):
@@ -36,6 +46,19 @@ def command_of(cell: ScoredCell, here: Installed) -> str:
     device = str(cell.provenance.get("device") or "cpu")
     words += [] if device == "cpu" else ["--device", device]
     return shlex.join(words)
+
+
+def _compared(cell: ScoredCell) -> list[str]:
+    """Names of the models whose results its metrics compare it with."""
+    card = cell.model
+    others = {
+        "twin": card.get("twin"),
+        "parent": card.get("parent"),
+        "control": (card.get("tuning") or {}).get("control"),
+    }
+    asked = [key for key in others if any(getattr(metric, key) for metric in cell.metrics.values())]
+    names = [row_name(str(others[key])) for key in asked if others[key]]
+    return [name for name in dict.fromkeys(names) if name != card["name"]]
 
 
 def tier_settings(card: Mapping[str, Any], tier: str) -> dict[str, Any]:
@@ -62,4 +85,4 @@ def origin_of(provenance: Mapping[str, Any]) -> str:
 
 
 def _named(name: str, known: frozenset[str]) -> str:
-    return name if name in known or name.startswith("ase:") else f"{name}.toml"
+    return name if name in known or name.startswith("ase:") else f"{SOMEWHERE}{name}.toml"

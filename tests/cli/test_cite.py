@@ -78,6 +78,8 @@ def test_thermostats_of_a_protocol():
 
 def test_data_sets_thermostats_systems_and_the_suite_by_name():
     assert keys("mlearn-si") == ["mlearn-si", "conservbench"]
+    # what the reference rests on is published as data
+    assert {"fitsnap-si", "si-force-constants", "conservbench"} <= set(keys("si-pbe"))
     assert keys("svr") == [*THERMOSTATS["svr"], "conservbench"]
     assert keys("conservbench") == ["conservbench"]
     assert f"% {find_system('si-64').citation}" in said("si-64")

@@ -33,12 +33,19 @@ def test_run_prints_scores_and_what_to_do_next():
     said = run("fine", "refuse")
     assert said.exit_code == 0, said.stderr
     assert "ticks-fine" in said.stdout
-    assert said.stdout.splitlines()[-1].startswith("Results are in out. Next: conservbench score out")
+    last = said.stdout.splitlines()[-1]
+    assert last == "Results are in out. The smoke tier only tests the machinery: its numbers judge no model."
     assert said.stderr.splitlines() == [
         "1/2 ticks / si-64 / ticks-fine: completed",
         "2/2 ticks / si-64 / ticks-refuse: unsupported: not with me",
     ]
     assert run("fine").stderr == "1/1 ticks / si-64 / ticks-fine: completed (kept)\n"
+
+
+def test_a_longer_tier_is_published_next():
+    said = run("fine", words=["--tier", "quick"])
+    last = said.stdout.splitlines()[-1]
+    assert last == "Results are in out. Next: conservbench score out, or conservbench board out --out leaderboard"
 
 
 def test_json_is_alone_on_standard_output():

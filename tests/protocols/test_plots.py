@@ -211,7 +211,7 @@ def test_pairs_of_atoms_have_their_asymmetry_and_its_noise_by_distance() -> None
     assert lines["lambda_ij"].y == pytest.approx((0.1, 0.5, 0.2))
     assert (lines["lambda_ij"].low[2], lines["lambda_ij"].high[2]) == (0.0, 1.0)
     # a fifth of 10 (eV/Å^2)^2 is in each bin
-    assert lines["noise"].y[:2] == pytest.approx((3 * 0.5e-10 * math.sqrt(2.0),) * 2, rel=1e-3)
+    assert lines["3 × noise"].y[:2] == pytest.approx((3 * 0.5e-10 * math.sqrt(2.0),) * 2, rel=1e-3)
 
 
 def test_a_model_without_an_energy_has_its_loops_and_no_account_of_them() -> None:
@@ -421,6 +421,13 @@ def test_phonons_keep_special_points_and_part_branches_by_gaps() -> None:
     assert acoustic.y.count(None) == 2
     assert acoustic.y[acoustic.x.index(1.0)] == pytest.approx(1.1 * math.sin(1.0), abs=6e-3)
     assert lines["reference optical"].style == "reference"
+
+
+def test_marks_of_special_points_are_the_same_for_all_models() -> None:
+    one, other = (_lines(fidelity_plots(_phonons(scale))[0])["special points"] for scale in (1.1, 3.0))
+    assert one == other
+    # the highest band of the reference is 5 + sin q, the lowest sin q, nowhere below 0 on the way
+    assert max(y for y in one.y if y is not None) == pytest.approx(6.0, abs=1e-2)
 
 
 def test_a_crystal_whose_phonons_failed_has_no_picture() -> None:

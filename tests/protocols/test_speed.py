@@ -249,7 +249,7 @@ def test_a_scheme_without_its_channel_is_unsupported(crystal, spend):
     alone = Timed(lambda _, n: 1e-3, spend, ("direct",))
     found = findings(measure(alone, DIRECT, crystal, SETTINGS, silent))
     assert found["speedup"].interval is None
-    assert found["speedup"].reason == "the model has no gradient forces: see speedup_twin"
+    assert found["speedup"].reason == "the model has no gradient forces: see the speed-up by twin"
 
 
 class Fragile(Timed):

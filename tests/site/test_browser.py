@@ -127,7 +127,12 @@ def test_tables_sort_by_value_with_the_missing_last(visit):
 def test_tables_filter(visit):
     page = visit("protocols/nve.html")
     assert rows(page, "#table-1") == 8
-    page.get_by_label("Filter rows:").first.fill("liquid direct")
+    page.get_by_label("Filter rows:").first.fill("net-direct")
+    sync_api.expect(page.locator("#table-1 tbody tr")).to_have_count(2)
+    # a phrase is one: no row holds it, though some hold each of its words
+    page.get_by_label("Filter rows:").first.fill("direct net")
+    sync_api.expect(page.locator("#table-1 tbody")).to_have_text("No row holds this text.")
+    page.get_by_label("Filter rows:").first.fill("si-liquid-64  exploded")
     sync_api.expect(page.locator("#table-1 tbody tr")).to_have_count(1)
     assert "net-direct" in column(page, "#table-1", 1)[0]
     sync_api.expect(page.locator(".dt-info").first).to_contain_text("1 rows")
@@ -158,6 +163,7 @@ def test_a_line_of_a_picture_is_chosen_and_its_numbers_are_read(visit):
     page = visit("protocols/nve.html")
     draw_all(page)
     figure = page.locator("#figure-1")
+    sync_api.expect(figure.get_by_label("Line:")).to_have_value("=1 fs")
     figure.get_by_label("Line:").select_option("1 fs")
     figure.get_by_text("Numbers").click()
     names = set(figure.locator("details.numbers tbody th").all_inner_texts())
@@ -196,7 +202,7 @@ def test_the_command_is_there_for_the_keyboard(visit):
     row.locator("summary").first.focus()
     page.keyboard.press("Enter")
     code = page.locator("#table-1 details.how[open] code")
-    sync_api.expect(code).to_contain_text("conservbench run -m net-direct.toml -p nve -s si-64 --tier standard")
+    sync_api.expect(code).to_contain_text("conservbench run -m path/to/net-direct.toml -p nve -s si-64 --tier standard")
     page.locator("#table-1 details.how[open]").get_by_role("button").click()
 
 

@@ -31,7 +31,23 @@ def test_another_seed_and_device_are_said(cells):
 
 
 def test_a_card_that_is_not_installed_is_a_file(cells):
-    assert asked(command_of(cells[0], HERE))["models"] == ("net-gradient.toml",)
+    assert asked(command_of(cells[0], HERE))["models"] == ("path/to/net-gradient.toml",)
+
+
+def test_what_a_metric_compares_with_is_measured_too(cells):
+    alone = next(cell for cell in cells if cell.model["name"] == "net-direct")
+    (key, metric), *_ = alone.metrics.items()
+    assert asked(command_of(alone, HERE))["models"] == ("net-direct",)
+    beside = replace(alone, metrics={key: replace(metric, twin=True)})
+    assert asked(command_of(beside, HERE))["models"] == ("net-direct", "path/to/net-gradient.toml")
+    # a tuned model whose parent and control are files of the reader's
+    card = {**alone.model, "parent": "cards/net.toml", "tuning": {"control": "cards/net-control.toml"}}
+    tuned = replace(alone, model=card, metrics={"a": replace(metric, parent=True), "b": replace(metric, control=True)})
+    models = ("net-direct", "path/to/net.toml", "path/to/net-control.toml")
+    assert asked(command_of(tuned, HERE))["models"] == models
+    # the model that others are compared with is not measured twice
+    own = replace(beside, model={**alone.model, "twin": "net-direct"})
+    assert asked(command_of(own, HERE))["models"] == ("net-direct",)
 
 
 def test_origin():

@@ -64,6 +64,47 @@ def test_a_level_of_two_lengths_is_one_and_references_that_differ_are_the_models
     assert references == [("level", "", 5.0), ("a, target", "a", 1.0), ("b, target", "b", 1.0)]
 
 
+def opens(*plots):
+    models = {f"m{place}": each for place, each in enumerate(plots)}
+    return overlaid(models, dict.fromkeys(models, 0))["opens"]
+
+
+def curve(name, style="curve", x=(0, 1)):
+    return line(name, x, [1.0] * len(x), style=style)
+
+
+def test_pictures_of_several_open_on_the_first_line_that_most_models_have():
+    assert opens(plot(curve("1 fs"), curve("2 fs"), curve("limit", "reference"))) == "1 fs"
+    common, broken = plot(curve("1 fs"), curve("2 fs")), plot(curve("1 fs exploded"), curve("2 fs"))
+    assert opens(broken, common) == "2 fs"
+    assert opens(broken, common, common, broken, common) == "2 fs"
+    assert opens(plot(curve("")), plot(curve(""))) is None
+
+
+def test_parts_of_one_curve_open_together():
+    points = plot(curve("measured", "points", (1, 2)), curve("in the limit", "points", (0,)))
+    assert opens(points, points) is None
+    assert opens(plot(curve("64 atoms", "points"), curve("216 atoms", "points"))) == "64 atoms"
+    pairs = [curve(name) for name in ("low", "high")] + [
+        curve(f"reference {name}", "reference") for name in ("low", "high")
+    ]
+    assert opens(plot(*pairs)) is None
+    assert opens(plot(*pairs[:3])) == "low"
+
+
+def test_marks_are_thin_drawn_once_and_not_named():
+    def marked(height):
+        marks = line("special points", [0, 0, 0, 1, 1, 1], [0, height, None, 0, height, None], style="reference")
+        return plot(curve(""), marks)
+
+    figure = overlaid({"a": marked(1.0), "b": marked(2.0)}, {"a": 0, "b": 1})
+    (marks,) = [trace for trace in figure["data"] if trace["meta"]["slot"] is None]
+    assert marks["showlegend"] is False
+    assert marks["line"]["width"] < 1
+    (level,) = figure_of(plot(curve("level", "reference")))["data"]
+    assert "showlegend" not in level
+
+
 def test_lines_of_one_colour_differ_by_their_dash():
     curves = [line(f"{place}", [0, 1], [0.0, place]) for place in range(5)]
     traces = figure_of(plot(*curves))["data"]

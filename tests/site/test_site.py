@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -93,8 +94,52 @@ def test_every_cell_has_its_command(site, cells):
     for cell in cells:
         if cell.protocol["name"] == "nve" and not cell.model["name"].startswith("<"):
             name, system = cell.model["name"], cell.system
-            assert f"conservbench run -m {name}.toml -p nve -s {system} --tier standard" in text
-    assert f"conservbench run -m '{HOSTILE}.toml' -p nve" in text
+            assert f"conservbench run -m path/to/{name}.toml -p nve -s {system} --tier standard" in text
+    assert f"conservbench run -m 'path/to/{HOSTILE}.toml' -p nve" in text
+    assert "path/to/ stands for the folder it is in" in text
+
+
+def test_a_method_is_cut_at_its_blank_lines_alone(cells, tmp_path):
+    card = {**cells[0].protocol, "method": "\nOne line,\nand another.\n\nA new thought.\n"}
+    write_site([replace(cells[0], protocol=card)], tmp_path)
+    text = (tmp_path / "protocols" / "nve.html").read_text(encoding="utf-8")
+    found = re.findall(r'<p class="method">(.*?)</p>', text, re.DOTALL)
+    assert found == ["One line,\nand another.", "A new thought."]
+    style = (tmp_path / "assets" / "site.css").read_text(encoding="utf-8")
+    assert "pre-line" not in style
+
+
+def test_a_network_says_whose_its_fast_force_is(site, cells, tmp_path):
+    path = "networks/net-gradient.html"
+    assert "that of another model" not in (site[0] / path).read_text(encoding="utf-8")
+    lent = [replace(cell, model={**cell.model, "fast": "si-sw"}) if cell.model["name"] == "net-mts8" else cell
+            for cell in cells]  # fmt: skip
+    write_site(lent, tmp_path)
+    assert "The fast force of net-mts8 is that of another model, si-sw." in (tmp_path / path).read_text(
+        encoding="utf-8"
+    )
+
+
+def test_sides_have_no_row_of_dashes(site, cells, tmp_path):
+    def rows(path):
+        text = path.read_text(encoding="utf-8")
+        sides = text[text.index('id="sides"') :]
+        return len(re.findall(r'<th scope="row">fluctuation', sides))
+
+    path = "networks/net-gradient.html"
+    assert rows(site[0] / path) == 2
+    silent = []
+    for cell in cells:
+        scores = [score for score in cell.scores if cell.system != "si-64" or score.metric != "fluctuation"]
+        silent.append(replace(cell, scores=tuple(scores)))
+    write_site(silent, tmp_path)
+    assert rows(tmp_path / path) == 1
+
+
+def test_costs_start_with_the_metric(site):
+    text = (site[0] / "networks" / "net-gradient.html").read_text(encoding="utf-8")
+    costs = text[text.index('id="costs"') :]
+    assert re.findall(r'<th scope="col">(\w+)</th>', costs)[:3] == ["metric", "protocol", "system"]
 
 
 def test_equal_cells_give_equal_pages(site, cells, tmp_path):
@@ -109,8 +154,6 @@ def test_nothing_to_show(tmp_path):
 
 
 def test_versions_and_tiers_do_not_share_a_table(cells, tmp_path):
-    from dataclasses import replace
-
     newer = replace(cells[0], protocol={**cells[0].protocol, "version": 3, "digest": "p9"})
     quick = replace(cells[1], tier="quick")
     write_site([*cells, newer, quick], tmp_path)
@@ -134,3 +177,11 @@ def test_the_report_is_one_file(cells, tmp_path):
     assert [each for each in page.loads if each != "data:,"] == []
     assert all(link.startswith(("#", "https://doi.org/")) for link in page.links)
     assert "net-direct is not usable" in "".join(page.words)
+
+
+def test_the_smoke_tier_judges_no_model(cells, tmp_path):
+    path = tmp_path / "report.html"
+    write_report([replace(cell, tier="smoke") for cell in cells], path)
+    text = "".join(Page(path.read_text(encoding="utf-8")).words)
+    assert "No verdict: the smoke tier tests that everything runs" in text
+    assert "usable" not in text

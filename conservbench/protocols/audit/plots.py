@@ -18,6 +18,9 @@ from conservbench.units import MILLI
 SMALLEST: Final = 1e-16
 """A relative number below this is drawn here where the axis is in powers of ten: double precision knows no less."""
 
+_FLOOR: Final = f"{NOISE:g} × noise"
+"""What must be exceeded to be more than noise."""
+
 
 def plots(data: xr.Dataset) -> list[Plot]:
     """Asymmetry by distance where the whole Jacobian was taken, work round the loops, and the scan.
@@ -51,10 +54,10 @@ def _by_distance(data: xr.Dataset) -> Plot:
         Axis("lambda_ij"),
         (
             interval_line("lambda_ij", distance, found, "curve"),
-            line("noise", distance, np.minimum(noise, 1.0)),
+            line(_FLOOR, distance, np.minimum(noise, 1.0)),
         ),
         "A gradient force has 0 at every distance; at 1 the force between two atoms has no energy at all. The band is "
-        "the 95 % interval over snapshots, and what is below the noise says nothing.",
+        "the 95 % interval over snapshots, and what is below three times the noise says nothing.",
     )
 
 
@@ -69,9 +72,9 @@ def _by_snapshot(data: xr.Dataset) -> Plot:
         Axis("lambda", log=True),
         (
             line("lambda", order, np.sort(np.maximum(found, SMALLEST))[::-1], style="points"),
-            line("noise", order[[0, -1]], np.full(2, max(NOISE * _floor(data), SMALLEST))),
+            line(_FLOOR, order[[0, -1]], np.full(2, max(NOISE * _floor(data), SMALLEST))),
         ),
-        "A gradient force is within the noise; 1 is a force of pure rotation. Each point is one "
+        "A gradient force is within three times the noise; 1 is a force of pure rotation. Each point is one "
         "snapshot, from a few probes.",
     )
 

@@ -100,7 +100,7 @@ def _of_replicas(metric: str, data: xr.Dataset, statistic: Callable[[xr.Dataset]
     """One finding from the replicas that lasted at the time steps given."""
     unit = UNITS[metric]
     if metric in _NEEDS_ENERGY and "total_energy" not in data:
-        return Finding(metric, unit, None, Outcome.UNSUPPORTED, "the model has no energy: see temperature_drift")
+        return Finding(metric, unit, None, Outcome.UNSUPPORTED, "the model has no energy: see the heating")
     if metric in _NEEDS_STEPS and data.sizes["time_step"] < 2:
         return Finding(metric, unit, None, Outcome.UNSUPPORTED, "one time step only")
     ends = data.explosion_time.isnull()

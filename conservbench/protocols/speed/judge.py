@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
+from conservbench.provenance import on_one_machine
 from conservbench.statistics import Interval, median_interval, slopes
 from conservbench.units import PERCENT
 
@@ -80,8 +81,7 @@ def compare(data: xr.Dataset, twin: xr.Dataset) -> list[Finding]:
         twin: of its twin with gradient forces.
     """
     metric = "speedup_twin"
-    boots = [json.loads(each.attrs.get("provenance", "{}")).get("boot") for each in (data, twin)]
-    if boots[0] is None or boots[0] != boots[1]:
+    if not on_one_machine(json.loads(each.attrs.get("provenance", "{}")) for each in (data, twin)):
         reason = "its twin was not measured on the same machine since that was started"
         return [Finding(metric, BARE, None, Outcome.UNSUPPORTED, reason)]
     mine, other = (each.step_seconds.sel(size=int(each.attrs["n_atoms"])) for each in (data, twin))
@@ -168,7 +168,7 @@ def _speedup(data: xr.Dataset, own: xr.DataArray) -> Finding:
     if "gradient" in json.loads(data.attrs["left_out"]):
         return _guarded(metric, BARE, lambda: median_interval(own), data, "gradient")
     if "gradient_step_seconds" not in data:
-        reason = "the model has no gradient forces: see speedup_twin"
+        reason = "the model has no gradient forces: see the speed-up by twin"
         return Finding(metric, BARE, None, Outcome.UNSUPPORTED, reason)
     ratios = data.gradient_step_seconds / own
     return _guarded(metric, BARE, lambda: median_interval(ratios), data, "gradient")

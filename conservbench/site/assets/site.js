@@ -50,13 +50,15 @@ function setUpTables() {
       order: [],
       paging: false,
       autoWidth: false,
+      // words that a reader types are one phrase
+      search: { smart: false },
       layout: { topStart: many ? "search" : null, topEnd: many ? "info" : null, bottomStart: null, bottomEnd: null },
       language: {
         search: "Filter rows:",
         info: "_TOTAL_ rows",
         infoFiltered: "of _MAX_",
         infoEmpty: "no rows",
-        zeroRecords: "No row holds these words.",
+        zeroRecords: "No row holds this text.",
       },
     });
     // what is above a wide table must not scroll away with it
@@ -219,18 +221,16 @@ function setUpFigures() {
 }
 
 function chooseLine(element) {
-  // line to the models that have it
-  const lines = new Map();
+  const lines = new Set();
   for (const { meta } of figures[element.id].data) {
-    if (meta.slot !== null) lines.set(meta.line, (lines.get(meta.line) || new Set()).add(meta.model));
+    if (meta.slot !== null) lines.add(meta.line);
   }
   if (lines.size < 2) return;
   const id = `${element.id}-line`;
   const select = make("select", { id }, make("option", { value: "all" }, "all"));
-  for (const line of lines.keys()) select.append(make("option", { value: `=${line}` }, line || "unnamed"));
-  // several lines of many models are a tangle: at first one, that most models have, and of those the last
-  const most = Math.max(...[...lines.values()].map((models) => models.size));
-  select.selectedIndex = 1 + [...lines.values()].findLastIndex((models) => models.size === most);
+  for (const line of lines) select.append(make("option", { value: `=${line}` }, line || "unnamed"));
+  const { opens } = figures[element.id];
+  select.value = opens === null ? "all" : `=${opens}`;
   select.addEventListener("change", () => {
     draw(element);
     if (element.querySelector("details.numbers").open) showNumbers(element);
