@@ -95,7 +95,8 @@ MODELS: Final[Mapping[str, Kind]] = {
 }
 """Columns of the table of models, by their type; authors are joined by semicolons."""
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+_FORMULA: Final = re.compile(r"[\t\r]|[\s\x00-\x20\u200b-\u200f\u2060\ufeff]*[=+@＝＋－＠-]")
+"""Start of a formula, also after what a spreadsheet leaves out."""
 
 _DESCRIPTION: Final = """
 Can the forces of a machine-learned interatomic potential be used in a simulation? Each row is one number that
@@ -254,7 +255,7 @@ def _of_kind(value: Any, kind: Kind) -> str | int | float | bool | None:
 
 def _defused(value: str | int | float | bool | None) -> str | int | float | bool | None:
     # numbers stay numbers: -1.5 is no formula
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA) else value
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def _dataset_card(cells: Sequence[ScoredCell], sizes: Mapping[str, int]) -> str:

@@ -9,18 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from conservbench.cards import ModelCard, find_model, find_protocol, list_models, list_protocols
 from conservbench.leaderboard.entry import EntryError, cells_of, parse
 from conservbench.leaderboard.hostile_text import hostile_texts, shown
 from conservbench.leaderboard.submitted_card import LARGEST, read_submitted
-from conservbench.leaderboard.submitted_cells import against_cells
+from conservbench.leaderboard.submitted_cells import against_cells, gated
+
+if TYPE_CHECKING:
+    from conservbench.scored import ScoredCell
 
 LARGEST_ENTRY: Final = 4 * 1024 * 1024
 """Bytes of an entry; those of one model with all their pictures have a tenth."""
+
+MOST_ITEMS: Final = 200_000
+"""Keys and values of an entry; those of one model with all their pictures have a tenth."""
+
+LONGEST_SHOWN: Final = 90
+"""Characters of a reason or an option in a remark."""
 
 MOST_PROBLEMS: Final = 50
 """Problems that are told; further ones are counted."""
@@ -41,50 +50,108 @@ def validate(card_text: str, entry_text: str, artifact: Path | None = None, *, t
     card, problems = read_submitted(card_text)
     problems += _of_entry(entry_text, card, tier)
     problems += _of_artifact(artifact, card)
-    told = list(dict.fromkeys(map(shown, problems)))
-    more = len(told) - MOST_PROBLEMS
-    return [*told[:MOST_PROBLEMS], f"and {more} more"] if more > 0 else told
+    return _counted(problems)
 
 
-def remarks(card_text: str, entry_text: str) -> list[str]:
+def remarks(
+    card_text: str, entry_text: str, artifact: Path | None = None, published: Sequence[ScoredCell] = ()
+) -> list[str]:
     """What a person should look at in a submission that nothing stands against: it may be right, or may hide something.
 
     Args:
         card_text: TOML of the model card.
         entry_text: JSON of the entry.
+        artifact: the checkpoint; None where it is not at hand.
+        published: cells of the models that are published already.
 
     Returns:
-        Sentences on one line each; none where the submission cannot be read.
+        Sentences on one line each; none where the submission cannot be read. All that has no value comes first and
+        whole; further ones are counted after :data:`MOST_PROBLEMS`.
     """
     card, _ = read_submitted(card_text)
     try:
-        cells = cells_of(parse(entry_text, "entry"), "entry")
+        cells = cells_of(parse(entry_text, "entry", MOST_ITEMS), "entry")
     except EntryError:
         cells = []
     if card is None or not cells:
         return []
-    said = []
-    if card.options:
-        said.append(f"card: the loader {card.loader} is told {json.dumps(card.options, ensure_ascii=False)}")
-    if card.systems:
-        said.append(f"card: it is made for {', '.join(card.systems)}, in place of the systems of the protocols")
+    first = list(dict.fromkeys(shown(said) for cell in cells for said in _holes(cell)))
+    others = [*_of_card(card, artifact), *_of_origins(card, cells, published)]
+    return [*first, *_counted(others)]
+
+
+def _counted(sentences: Iterable[str]) -> list[str]:
+    """The first :data:`MOST_PROBLEMS`, each once and as it can be printed, and how many more there are."""
+    told = list(dict.fromkeys(map(shown, sentences)))
+    more = len(told) - MOST_PROBLEMS
+    return [*told[:MOST_PROBLEMS], f"and {more} more"] if more > 0 else told
+
+
+def _holes(cell: ScoredCell) -> Iterator[str]:
+    """What has no value: the whole cell, or metrics that tables show or that have a gate."""
+    where = f"entry: {cell.protocol['name']} / {cell.system}"
+    if all(score.value is None for score in cell.scores):
+        yield f"{where}: nothing has a value: it ended as {cell.outcome}: {cell.reason:.{LONGEST_SHOWN}}"
+        return
+    in_tables = {metric.key for metric in cell.headlines}
+    holes: dict[str, list[str]] = {}
+    for score in cell.scores:
+        if score.value is None and (score.metric in in_tables or gated(cell.metrics.get(score.metric))):
+            reason = f"{score.outcome}: {score.reason or cell.reason or 'without a reason'}"
+            holes.setdefault(f"{reason:.{LONGEST_SHOWN}}", []).append(score.metric)
+    for reason, keys in holes.items():
+        # so few that none is cut off
+        for start in range(0, len(keys), 3):
+            yield f"{where}: no value of {', '.join(keys[start : start + 3])}: {reason}"
+
+
+def _of_card(card: ModelCard, artifact: Path | None) -> Iterator[str]:
     models = list_models()
     if card.name in models:
         older = find_model(card.name)
-        said.append(f"card: it replaces version {older.version} of the model, by {', '.join(older.authors)}")
+        yield f"card: it replaces version {older.version} of the model, by {', '.join(older.authors)}"
+        if card.version == older.version:
+            for key in ("title", "authors", "license", "doi", "bibtex", "training_data", "notes"):
+                if getattr(card, key) != getattr(older, key):
+                    yield f"card: its {key} changed without a new version"
+    if card.checkpoint is not None and artifact is None:
+        yield f"card: its checkpoint is not at hand: nothing here has sha256 {card.sha256}"
+    if card.parent is not None:
+        yield f"card: that it was tuned from {card.parent}, and what that took, is its word alone"
+    if card.systems:
+        yield f"card: it is made for {', '.join(card.systems)}, in place of the systems of the protocols"
     if card.twin is not None and card.twin not in models:
-        said.append(f"card: its twin {card.twin} is no model of this suite")
+        yield f"card: its twin {card.twin} is no model of this suite"
+    for key, value in _leaves(card.options):
+        spelled = json.dumps(value, ensure_ascii=False)
+        cut = f" (the first of {len(spelled)} characters)" if len(spelled) > LONGEST_SHOWN else ""
+        yield f"card: the loader {card.loader} is told {key:.{LONGEST_SHOWN}} = {spelled:.{LONGEST_SHOWN}}{cut}"
+
+
+def _leaves(options: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, Any]]:
+    """Each option by itself, so that none hides behind another."""
+    for key, value in options.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{start}{key:.20}.")
+        else:
+            yield f"{start}{key}", value
+
+
+def _of_origins(card: ModelCard, cells: Sequence[ScoredCell], published: Sequence[ScoredCell]) -> Iterator[str]:
     for cell in cells:
-        if not cell.protocol.get("by_default", True) and not cell.protocol.get("tuned"):
-            said.append(f"entry: {cell.protocol['name']} / {cell.system}: nobody asked for it")
-        shown_in_tables = {metric.key for metric in cell.headlines}
-        holes: dict[str, list[str]] = {}
-        for score in cell.scores:
-            if score.value is None and score.metric in shown_in_tables:
-                holes.setdefault(score.reason or cell.reason or str(score.outcome), []).append(score.metric)
         where = f"entry: {cell.protocol['name']} / {cell.system}"
-        said += [f"{where}: no value of {', '.join(keys)}: {reason}" for reason, keys in holes.items()]
-    return list(dict.fromkeys(map(shown, said)))[:MOST_PROBLEMS]
+        if not cell.protocol.get("by_default", True) and not cell.protocol.get("tuned"):
+            yield f"{where}: nobody asked for it"
+        if cell.provenance.get("git") is None:
+            yield f"{where}: it does not say by which commit it was measured"
+    boots = {
+        boot: str(cell.model["name"])
+        for cell in published
+        if cell.model["name"] != card.name and (boot := cell.provenance.get("boot")) is not None
+    }
+    for boot in dict.fromkeys(str(cell.provenance.get("boot")) for cell in cells):
+        if boot in boots:
+            yield f"entry: boot {boot} is that of {boots[boot]}: was it measured on one running machine with it?"
 
 
 def validate_files(card: Path, entry: Path, artifact: Path | None = None, *, tier: str = "standard") -> list[str]:
@@ -119,7 +186,7 @@ def _of_entry(text: str, card: ModelCard | None, tier: str) -> Iterator[str]:
         yield f"{where}: {size} bytes; expected {LARGEST_ENTRY} or fewer"
         return
     try:
-        document = parse(text, where)
+        document = parse(text, where, MOST_ITEMS)
         protocols = {name: find_protocol(name) for name in list_protocols()}
         cells = cells_of(document, where, [json.loads(each.to_json()) for each in protocols.values()])
     except EntryError as error:

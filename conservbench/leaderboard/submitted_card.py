@@ -27,10 +27,19 @@ LONGEST_LINE: Final = 300
 MOST_AUTHORS: Final = 500
 """Authors of a model."""
 
-_MANY_DOTS: Final = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}""")
+_PART: Final = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_MANY_DOTS: Final = re.compile(rf"""(?<![\w"'-])(?:{_PART}[ \t]*+\.[ \t]*+){{{DEEPEST}}}""")
 """A key of so many parts; what reads TOML takes time by the square of them."""
 
-_PICKLES: Final = (".ckpt", ".joblib", ".model", ".pickle", ".pkl", ".pt", ".pth")
+_CHECKPOINT: Final = ".safetensors"
+"""The one kind of checkpoint that holds numbers alone; others may run code where they are opened."""
+
+_ANALYTIC: Final = ("edip", "stillinger_weber", "toy")
+"""Loaders of the suite whose models are made of their options; all others need a checkpoint."""
+
+_RUNS_CODE: Final = ("ase",)
+"""Loaders that run what their options name."""
+
 _FILES: Final = (".csv", ".html", ".json", ".md", ".nc", ".toml", ".xml")
 _DOI: Final = re.compile(r"10\.[0-9]{4,9}/[!-~]{1,200}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -119,10 +128,12 @@ def _checkpoint(document: dict[str, Any]) -> Iterator[str]:
     if isinstance(checkpoint, str):
         if _no_name(checkpoint):
             yield f"checkpoint is {checkpoint!r:.80}; expected the name of a file beside the card"
-        elif checkpoint.lower().endswith(_PICKLES):
-            yield f"checkpoint {checkpoint!r} is a pickle, which runs code where it is opened; expected safetensors"
+        elif not checkpoint.endswith(_CHECKPOINT):
+            yield f"checkpoint is {checkpoint!r}; expected {_CHECKPOINT}: others may run code where they are opened"
         if sha256 is None:
             yield "missing key 'sha256': a checkpoint is known by its checksum"
+    elif document.get("loader") not in _ANALYTIC:
+        yield f"missing key 'checkpoint': loader {document.get('loader')!r:.80} makes no model without one"
     if isinstance(sha256, str) and not _SHA256.fullmatch(sha256):
         yield f"sha256 is {sha256!r:.80}; expected 64 hexadecimal digits in lower case"
 
@@ -131,6 +142,8 @@ def _against(card: ModelCard, models: Sequence[str]) -> Iterator[str]:
     loaders = entry_points(group="conservbench.models").names
     if card.loader not in loaders:
         yield f"unknown loader {card.loader!r:.80}{did_you_mean(card.loader, loaders)}"
+    elif card.loader in _RUNS_CODE:
+        yield f"loader {card.loader!r} runs code that the card names; expected one that reads a checkpoint"
     known = _systems()
     for name in card.systems:
         if name not in known:
@@ -153,19 +166,23 @@ def _against(card: ModelCard, models: Sequence[str]) -> Iterator[str]:
         yield f"version is {card.version}; expected 1 or more"
     if card.parent is not None and card.parent not in models:
         yield f"parent {card.parent!r} is no model of this suite: submit it first"
-    if card.twin is not None and card.twin in models:
-        yield from _against_twin(card, find_model(card.twin))
     older = find_model(card.name) if card.name in models else None
+    if card.twin is not None and card.twin in models:
+        # what has no checkpoint is a toy, whose twins this suite chooses itself
+        chosen = older is not None and older.twin == card.twin and older.digest == card.digest
+        yield from _against_twin(card, find_model(card.twin), of_this_suite=chosen)
     if card.role == "control" and (older is None or older.role != "control"):
         yield "role is 'control'; the controls of this suite are its own, a model is a 'model'"
     if older is not None:
         yield from _against_older(card, older)
 
 
-def _against_twin(card: ModelCard, twin: ModelCard) -> Iterator[str]:
+def _against_twin(card: ModelCard, twin: ModelCard, *, of_this_suite: bool) -> Iterator[str]:
     """A twin is made of the same network, so it has the same checkpoint."""
     if twin.sha256 != card.sha256 or twin.loader != card.loader:
         yield f"twin {twin.name!r} is made of another network: its checkpoint or loader is another"
+    elif card.sha256 is None and not of_this_suite and dict(card.options) != dict(twin.options):
+        yield f"twin {twin.name!r} is another model: without a checkpoint, it is made of its options, and they differ"
 
 
 def _against_older(card: ModelCard, older: ModelCard) -> Iterator[str]:

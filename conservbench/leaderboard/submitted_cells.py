@@ -7,13 +7,16 @@ one's own choice, and what is left out.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
 from typing import Any, Final
 
 from conservbench import plugins
-from conservbench.cards import Metric, ModelCard, ProtocolCard, build
+from conservbench.cards import Metric, ModelCard, ProtocolCard, build, find_model, list_models
 from conservbench.leaderboard.coverage import asked
 from conservbench.outcome import Outcome
 from conservbench.plot import MOST_POINTS
@@ -28,10 +31,29 @@ MOST_LINES: Final = 24
 LONGEST_REASON: Final = 2000
 """Characters of a reason."""
 
+MOST_PACKAGES: Final = 100
+"""Packages that the provenance names."""
+
+LONGEST_ORIGIN: Final = 200
+"""Characters of a text of the provenance."""
+
 _EMPTY: Final = (Outcome.UNSUPPORTED, Outcome.FAILED, Outcome.OUT_OF_MEMORY)
 _OF_A_SPECIES: Final = re.compile(r"(.+)_([A-Z][a-z]?)")
 _MARKUP: Final = re.compile(r"<[A-Za-z/!?]")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+
+_VERSION: Final = re.compile(r"[0-9][0-9A-Za-z.+!_-]{0,63}")
+_DISTRIBUTION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_BOOT: Final = re.compile(r"[0-9a-f]{16}")
+_SYMBOLS: Final = tuple(
+    re.findall(
+        "[A-Z][a-z]?",
+        "HHeLiBeBCNOFNeNaMgAlSiPSClArKCaScTiVCrMnFeCoNiCuZnGaGeAsSeBrKrRbSrYZrNbMoTcRuRhPdAgCdInSnSbTeIXeCsBa"
+        "LaCePrNdPmSmEuGdTbDyHoErTmYbLuHfTaWReOsIrPtAuHgTlPbBiPoAtRnFrRaAcThPaUNpPuAmCmBkCfEsFmMdNoLrRfDbSgBh"
+        "HsMtDsRgCnNhFlMcLvTsOg",
+    )
+)
+"""Chemical symbols, from atomic number 1."""
 
 _PROVENANCE: Final[Mapping[str, type | tuple[type, ...]]] = {
     "conservbench": str,
@@ -62,6 +84,8 @@ def against_cells(
         tier: the tier they must be of.
     """
     yield from _left_out(cells, card, protocols)
+    if not any(score.value is not None for cell in cells for score in cell.scores):
+        yield "no score has a value: nothing was measured"
     names = dict.fromkeys(str(cell.protocol["name"]) for cell in cells)
     given = {name: _settings(protocols[name], tier) for name in names}
     for cell in cells:
@@ -76,7 +100,8 @@ def against_cells(
             yield f"{where}: unknown system; the cards ask for {', '.join(places)}"
         else:
             for said in (
-                *_ending(cell),
+                *_ending(cell, card),
+                *_unasked(cell, card, protocol, cells),
                 *_provenance(cell, card, protocol, settings),
                 *_missing(cell),
                 *_pictures(cell),
@@ -92,48 +117,90 @@ def _settings(protocol: ProtocolCard, tier: str) -> Any:
 
 
 def _left_out(cells: Sequence[ScoredCell], card: ModelCard, protocols: Mapping[str, ProtocolCard]) -> Iterator[str]:
-    """Every protocol that asks a model by default is answered, on all its systems."""
+    """Every protocol that asks a model by default is answered, on all its systems.
+
+    A tuned model of this suite is asked what those like it are asked; that another one was tuned is its card's word, so
+    it is asked what every model is.
+    """
     found = {(cell.protocol["name"], cell.system) for cell in cells}
+    own = card.parent is not None and card.name in list_models() and find_model(card.name).parent == card.parent
+    document = {key: value for key, value in card.document.items() if own or key not in ("parent", "tuning")}
     for name, protocol in protocols.items():
-        if not (protocol.by_default or protocol.tuned):
-            continue
-        for system in asked(card.document, protocol.document, is_parent=False):
+        question = {**protocol.document, "by_default": protocol.by_default or (own and protocol.tuned)}
+        for system in asked(document, question, is_parent=False):
             if (name, system) not in found:
                 yield f"{name} / {system}: missing: all that is asked of a model by default is published, or nothing"
 
 
-def _ending(cell: ScoredCell) -> Iterator[str]:
+def gated(metric: Metric | None) -> bool:
+    """Whether a metric has a limit."""
+    return metric is not None and (metric.below is not None or metric.above is not None)
+
+
+def _ending(cell: ScoredCell, card: ModelCard) -> Iterator[str]:
+    # what tuning is compared with is asked of parents and controls too, which have nothing to say
+    untold = bool(cell.protocol.get("tuned")) and (card.tuning is None or card.tuning.control is None)
     for score in cell.scores:
-        metric = cell.metrics.get(score.metric)
+        metric = _declared(score.metric, cell)
+        compares = metric is not None and _compares(metric)
         if score.value is not None and cell.outcome in _EMPTY:
             yield f"{score.metric} has a value, but the cell ended as {cell.outcome}"
         elif score.value is not None and score.outcome in _EMPTY:
             yield f"{score.metric} has a value, but ended as {score.outcome}"
-        elif score.value is None and score.outcome is Outcome.COMPLETED and not score.reason.strip():
-            yield f"{score.metric} is completed, but has neither a value nor a reason"
         elif (
-            score.outcome is Outcome.EXPLODED
-            and cell.outcome is Outcome.COMPLETED
-            and not (metric is not None and _compares(metric))
+            score.value is None
+            and not score.reason.strip()
+            and not (untold and score.outcome is Outcome.UNSUPPORTED and not gated(metric))
         ):
+            yield f"{score.metric} is {score.outcome}, but has neither a value nor a reason"
+        elif score.outcome is Outcome.EXPLODED and cell.outcome is Outcome.COMPLETED and not compares:
             yield f"{score.metric} exploded, but the cell is completed"
+        elif score.value is None and gated(metric) and score.outcome not in _without_value(cell, compares=compares):
+            yield (
+                f"{score.metric} has a gate and no value: it is {score.outcome}, but the cell ended as {cell.outcome}"
+            )
     if cell.outcome in _EMPTY and not cell.reason.strip():
         yield f"it ended as {cell.outcome} without a reason"
     if max(map(len, (cell.reason, *(score.reason for score in cell.scores)))) > LONGEST_REASON:
         yield f"a reason has more than {LONGEST_REASON} characters"
 
 
+def _without_value(cell: ScoredCell, *, compares: bool) -> set[Outcome]:
+    """How a metric with a gate may have ended where it has no value: as its cell did, or because it is not asked.
+
+    One that compares with another row may have ended as that did.
+    """
+    if compares:
+        return set(Outcome) - {Outcome.COMPLETED}
+    exploded = {Outcome.EXPLODED} if cell.outcome is Outcome.NOT_CONVERGED else set()
+    return {Outcome.UNSUPPORTED, *exploded, *({cell.outcome} - {Outcome.COMPLETED})}
+
+
+def _unasked(cell: ScoredCell, card: ModelCard, protocol: ProtocolCard, cells: Sequence[ScoredCell]) -> Iterator[str]:
+    """A model that answers one protocol on a system is not beyond the others, where they ask by themselves.
+
+    A stride may not divide the times of a protocol, and the atoms of a toy may be tied to their sites.
+    """
+    if cell.outcome is not Outcome.UNSUPPORTED or card.scheme.kind == "mts" or card.loader == "toy":
+        return
+    if cell.system not in protocol.systems or not (protocol.by_default or protocol.tuned):
+        return
+    for other in cells:
+        if other.system == cell.system and any(score.value is not None for score in other.scores):
+            yield f"it ended as unsupported, but {other.protocol['name']} was measured on {cell.system}"
+            return
+
+
 def _missing(cell: ScoredCell) -> Iterator[str]:
     have = {score.metric for score in cell.scores}
     headlines = {metric.key for metric in cell.headlines}
     for key, metric in cell.metrics.items():
-        gated = metric.below is not None or metric.above is not None
-        if key not in have and (key in headlines or (gated and cell.outcome not in _EMPTY)):
+        if key not in have and (key in headlines or (gated(metric) and cell.outcome not in _EMPTY)):
             yield f"{key} is missing: a metric that tables show, or that has a gate, is never left out"
 
 
 def _score(score: Score, cell: ScoredCell, card: ModelCard, settings: Any) -> Iterator[str]:
-    metric = _declared(score.metric, cell.metrics)
+    metric = _declared(score.metric, cell)
     if metric is None:
         yield f"unknown metric; the protocol has {', '.join(cell.metrics)}"
         return
@@ -153,6 +220,10 @@ def _score(score: Score, cell: ScoredCell, card: ModelCard, settings: Any) -> It
         yield f"an interval without width; {score.n} independent samples of it differ"
     elif score.n == 1 and math.isfinite(width):
         yield "a finite interval of one sample, which bounds nothing"
+    elif score.n == 1 and (math.isfinite(score.low) or math.isfinite(score.high)):
+        yield "an interval of one sample with an end, which bounds nothing"
+    elif score.n == 2 and math.isfinite(score.low) != math.isfinite(score.high) and not metric.bound:
+        yield "an interval with one open end of 2 samples, which bound both or neither"
     elif score.n > 2 and not math.isfinite(width) and not metric.bound:
         yield f"an interval with an open end of {score.n} samples, which bound both"
     bound = getattr(settings, "most_samples", None)
@@ -160,10 +231,21 @@ def _score(score: Score, cell: ScoredCell, card: ModelCard, settings: Any) -> It
         yield f"n is {score.n}; the settings of the {cell.tier} tier give {bound} samples at most"
 
 
-def _declared(key: str, metrics: Mapping[str, Metric]) -> Metric | None:
-    """The metric of a key, also of one that names a species of atoms at its end."""
+def _declared(key: str, cell: ScoredCell) -> Metric | None:
+    """The metric of a key, also of one that names a species of the system's atoms at its end."""
     species = _OF_A_SPECIES.fullmatch(key)
-    return metrics.get(key) or (metrics.get(species[1]) if species else None)
+    if key in cell.metrics or species is None or species[2] not in _species(cell.system):
+        return cell.metrics.get(key)
+    return cell.metrics.get(species[1])
+
+
+@cache
+def _species(system: str) -> frozenset[str]:
+    """Chemical symbols of a system of this suite; none of another."""
+    path = files("conservbench") / "systems" / f"{system}.json"
+    if not _DISTRIBUTION.fullmatch(system) or not path.is_file():
+        return frozenset()
+    return frozenset(_SYMBOLS[number - 1] for number in json.loads(path.read_text(encoding="utf-8"))["numbers"])
 
 
 def _compares(metric: Metric) -> bool:
@@ -197,6 +279,9 @@ def _provenance(cell: ScoredCell, card: ModelCard, protocol: ProtocolCard, setti
     if wrong:
         yield f"provenance: {', '.join(wrong)} missing or not as a run writes it"
         return
+    if unknown := [key for key in origin if key not in (*_PROVENANCE, "boot")]:
+        yield f"provenance: unknown key {unknown[0]!r:.80}"
+    yield from _texts(origin)
     if (given := origin["digests"].get("model")) != card.digest:
         yield f"provenance: measured with a model card of digest {given!s:.16}; this one has {card.digest:.16}"
     if (given := origin["digests"].get("protocol")) != protocol.digest:
@@ -209,14 +294,41 @@ def _provenance(cell: ScoredCell, card: ModelCard, protocol: ProtocolCard, setti
         yield f"provenance: measured with other random numbers than the card's, {seeds}: they are not for choosing"
     if origin["threads"] < 1 or not origin["seconds"] > 0:
         yield "provenance: no threads, or no time"
-    if not all(isinstance(each, str | None) for each in origin["packages"].values()) or not origin["packages"]:
-        yield "provenance: packages without versions"
+    if set(origin["digests"]) - {"model", "protocol", "system"}:
+        yield "provenance: digests of something else than the model, the protocol and the system"
+    name, _, version = str(origin["digests"].get("system", f"{cell.system} 1")).rpartition(" ")
+    if name != cell.system or not re.fullmatch("[0-9]{1,6}", version):
+        yield f"provenance: the system is none of a version of {cell.system:.80}"
     git = origin["git"]
     if git is not None:
-        if not _COMMIT.fullmatch(str(git.get("commit"))) or not isinstance(git.get("dirty"), bool):
+        if (
+            set(git) != {"commit", "dirty"}
+            or not _COMMIT.fullmatch(str(git["commit"]))
+            or not isinstance(git["dirty"], bool)
+        ):
             yield "provenance: git: expected a whole commit, and whether files differ from it"
         elif git["dirty"]:
             yield "provenance: measured with local changes of the code, so that nobody can measure it again"
+
+
+def _texts(origin: Mapping[str, Any]) -> Iterator[str]:
+    """Nothing in it is free text: what stands there is shown beside every number."""
+    if not _VERSION.fullmatch(origin["conservbench"]):
+        yield f"provenance: conservbench is {origin['conservbench']!r:.80}; expected a version"
+    packages = origin["packages"]
+    if not packages or len(packages) > MOST_PACKAGES:
+        yield f"provenance: packages without versions, or more than {MOST_PACKAGES}"
+    for name, version in packages.items():
+        if not _DISTRIBUTION.fullmatch(name):
+            yield f"provenance: packages: {name!r:.80} is no name of a package"
+        elif version is not None and not (isinstance(version, str) and _VERSION.fullmatch(version)):
+            yield f"provenance: packages: {name} is {version!r:.80}; expected a version"
+    for key in ("python", "platform", "processor", "device"):
+        if len(origin[key]) > LONGEST_ORIGIN:
+            yield f"provenance: {key} has more than {LONGEST_ORIGIN} characters"
+    boot = origin.get("boot")
+    if boot is not None and not (isinstance(boot, str) and _BOOT.fullmatch(boot)):
+        yield f"provenance: boot is {boot!r:.80}; expected 16 hexadecimal digits"
 
 
 def _pictures(cell: ScoredCell) -> Iterator[str]:

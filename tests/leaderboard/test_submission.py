@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conservbench.cards import build, find_protocol, list_models, list_protocols, model_of
+from conservbench.cards import build, find_model, find_protocol, list_models, list_protocols, model_of
 from conservbench.cli.validate import validate as validate_command
 from conservbench.leaderboard import submission, submitted_card, submitted_cells
 from conservbench.leaderboard.entry import cells_of, spelled_out
 from conservbench.leaderboard.hostile_text import hostile_texts, shown
 from conservbench.leaderboard.submission import validate, validate_files
 from conservbench.leaderboard.submitted_card import LARGEST, read_submitted
+from conservbench.outcome import Outcome
 from conservbench.plugins import protocol_module
 
 
@@ -149,7 +151,8 @@ def test_what_a_run_could_have_given_is_accepted(artifact):
 def test_nothing_that_it_names_is_imported():
     before = set(sys.modules)
     card = {**CARD, "loader": "ase", "options": {"factory": "antigravity:fly"}}
-    assert checked(card, entry_of(card)) == []
+    said = "card: loader 'ase' runs code that the card names; expected one that reads a checkpoint"
+    assert checked(card, entry_of(card)) == [said]
     assert not {name for name in set(sys.modules) - before if name.startswith(("antigravity", "ase", "torch", "mace"))}
 
 
@@ -199,7 +202,19 @@ CARDS = {
     "a system twice": ({"systems": ["si-64", "si-64"]}, "one is there twice"),
     "a checkpoint elsewhere": ({"checkpoint": "../../etc/passwd"}, "expected the name of a file beside the card"),
     "an absolute checkpoint": ({"checkpoint": "/etc/passwd"}, "expected the name of a file beside the card"),
-    "a pickle": ({"checkpoint": "acme.pt"}, "is a pickle, which runs code"),
+    "a pickle": ({"checkpoint": "acme.pt"}, "expected .safetensors: others may run code"),
+    "an archive": ({"checkpoint": "acme.pkl.gz"}, "expected .safetensors: others may run code"),
+    "a program": ({"checkpoint": "acme.py"}, "expected .safetensors: others may run code"),
+    "no ending": ({"checkpoint": "acme"}, "expected .safetensors: others may run code"),
+    "no checkpoint": ({"checkpoint": None}, "missing key 'checkpoint': loader 'mace' makes no model without one"),
+    "neither": ({"checkpoint": None, "sha256": None}, "missing key 'checkpoint': loader 'mace' makes no model with"),
+    "a loader that runs code": ({"loader": "ase"}, "loader 'ase' runs code that the card names"),
+    "another toy's twin": (
+        {"loader": "toy", "checkpoint": None, "sha256": None, "twin": "harmonic", "options": {"curl": 9.9}},
+        "twin 'harmonic' is another model: without a checkpoint, it is made of its options",
+    ),
+    "an author that is not seen": ({"authors": ["\u3164"]}, r"authors\[0\] has a character that is not seen.*U\+3164"),
+    "a title of dots without dots": ({"title": "\u2800"}, r"title has a character that is not seen.*U\+2800"),
     "no checksum": ({"sha256": None}, "missing key 'sha256'"),
     "a short checksum": ({"sha256": SHA256[:-1]}, "expected 64 hexadecimal digits"),
     "a checksum in capitals": ({"sha256": "A" * 64}, "expected 64 hexadecimal digits in lower case"),
@@ -252,6 +267,10 @@ CARD_TEXTS = {
     "deep arrays": ("x = " + "[" * 30_000, "not TOML"),
     "deep tables": ("a." * 30_000 + "b = 1", "a key of 20 parts or more"),
     "deep tables in quotes": ('["a" . ' + "'a'\t." * 10_000 + "b]", "a key of 20 parts or more"),
+    "deep tables in strange quotes": ('"!".' * 10_000 + "a = 1", "a key of 20 parts or more"),
+    "deep tables in spaced quotes": ("'a b' . " * 8_000 + "a = 1", "a key of 20 parts or more"),
+    "deep tables in escapes": (r'"\".".' * 8_000 + "a = 1", "a key of 20 parts or more"),
+    "deep tables in a heading": ("[" + '"!".' * 10_000 + "a]", "a key of 20 parts or more"),
     "deep inline tables": ("x = " + "{a = " * 10_000, "not TOML"),
     "tables in tables": ("x = " + "{a = " * 30 + "1" + "}" * 30, "more than 20 tables"),
     "many tables": ("".join(f"[a{k}]\n" for k in range(7_000)), "missing key 'name'"),
@@ -296,9 +315,9 @@ def a_cell(document, protocol):
     return next(each for each in document["cells"] if each["protocol"] == protocol)
 
 
-def emptied(cell):
+def emptied(cell, outcome="failed"):
     for each in cell["scores"]:
-        each.update(value=None, low=None, high=None, n=0, reason="why")
+        each.update(value=None, low=None, high=None, n=0, reason="why", outcome=outcome)
 
 
 NVE = "nve / si-64: "
@@ -331,6 +350,53 @@ ENTRIES = {
     "a hidden hole": (
         lambda d, c, s: s.update(value=None, low=None, high=None, n=0),
         "drift is completed, but has neither a value nor a reason",
+    ),
+    **{
+        f"{outcome} without a reason": (
+            lambda d, c, s, outcome=outcome: s.update(value=None, low=None, high=None, n=0, outcome=outcome),
+            f"drift is {outcome}, but has neither a value nor a reason",
+        )
+        for outcome in ("failed", "out_of_memory", "not_converged", "unsupported", "exploded")
+    },
+    **{
+        f"{outcome} in a completed cell": (
+            lambda d, c, s, outcome=outcome: s.update(
+                value=None, low=None, high=None, n=0, outcome=outcome, reason="x"
+            ),
+            f"drift has a gate and no value: it is {outcome}, but the cell ended as completed",
+        )
+        for outcome in ("failed", "out_of_memory", "not_converged", "completed")
+    },
+    "out of memory in an exploded cell": (
+        lambda d, c, s: (
+            c.update(outcome="exploded"),
+            s.update(value=None, low=None, high=None, n=0, outcome="out_of_memory", reason="x"),
+        ),
+        "drift has a gate and no value: it is out_of_memory, but the cell ended as exploded",
+    ),
+    "a comparison that is completed without a value": (
+        lambda d, c, s: of(a_cell(d, "relax"), "regret").update(outcome="completed", reason="x"),
+        "regret has a gate and no value: it is completed",
+    ),
+    "a cell that cannot be asked": (
+        lambda d, c, s: (c.update(outcome="unsupported", reason="x", plots=[]), emptied(c, "unsupported")),
+        NVE + "it ended as unsupported, but audit was measured on si-64",
+    ),
+    "nothing measured": (
+        lambda d, c, s: [
+            (each.update(outcome="unsupported", reason="x"), emptied(each, "unsupported")) for each in d["cells"]
+        ],
+        "no score has a value: nothing was measured",
+    ),
+    "one side of one sample": (lambda d, c, s: s.update(low=None, n=1), "drift: an interval of one sample with an end"),
+    "one side of two samples": (lambda d, c, s: s.update(low=None, n=2), "drift: an interval with one open end of 2 s"),
+    "an element that is none": (
+        lambda d, c, s: c["scores"].append({**s, "metric": "drift_Qq"}),
+        "drift_Qq: unknown metric",
+    ),
+    "an element of other systems": (
+        lambda d, c, s: c["scores"].append({**s, "metric": "drift_C"}),
+        "drift_C: unknown metric",
     ),
     "an explosion kept quiet": (lambda d, c, s: s.update(outcome="exploded"), "drift exploded, but the cell is compl"),
     "a value of what failed": (lambda d, c, s: s.update(outcome="failed"), "drift has a value, but ended as failed"),
@@ -416,6 +482,27 @@ ENTRIES = {
     "half a commit": (lambda d, c, s: c["provenance"]["git"].update(commit="abcdef0"), "expected a whole commit"),
     "no time": (lambda d, c, s: c["provenance"].update(seconds=0), "no threads, or no time"),
     "no packages": (lambda d, c, s: c["provenance"].update(packages={}), "packages without versions"),
+    "many packages": (
+        lambda d, c, s: c["provenance"].update(packages={f"p{k}": "1" for k in range(101)}), "or more than 100"
+    ),
+    "an advertisement": (
+        lambda d, c, s: c["provenance"].update(conservbench="0.1 see example.org"), "conservbench is '0.1 see example.o"
+    ),
+    "a link for a version": (
+        lambda d, c, s: c["provenance"]["packages"].update(torch="2.8 https://example.org"), "torch is '2.8 https://"
+    ),
+    "a sentence for a package": (
+        lambda d, c, s: c["provenance"]["packages"].update({"see example.org": "1"}), "is no name of a package"
+    ),
+    "a long processor": (
+        lambda d, c, s: c["provenance"].update(processor="x" * 201), "processor has more than 200 characters"
+    ),
+    "a key of its own": (lambda d, c, s: c["provenance"].update(junk=[]), "provenance: unknown key 'junk'"),
+    "a digest of its own": (
+        lambda d, c, s: c["provenance"]["digests"].update(junk="x"), "digests of something else than the model"
+    ),
+    "a branch": (lambda d, c, s: c["provenance"]["git"].update(branch="x"), "git: expected a whole commit"),
+    "a boot in words": (lambda d, c, s: c["provenance"].update(boot="mine"), "boot is 'mine'; expected 16 hexadec"),
     "a long reason": (lambda d, c, s: s.update(reason="x" * 2001), "a reason has more than 2000 characters"),
     "a link in a picture": (
         lambda d, c, s: c["plots"][0].update(title="<a href='https://example.org'>x</a>"),
@@ -510,24 +597,129 @@ def test_a_text_for_html_stays_text():
     assert checked(card, entry_of(card)) == []
 
 
-def test_what_may_hide_something_is_remarked():
-    card = {**CARD, "options": {"device": "x\u202e"}, "systems": ["si-64"]}
-    entry = forged(lambda d, c, s: s.update(value=None, low=None, high=None, n=0, reason="it has no energy"))
-    said = submission.remarks(tomli_w.dumps(card), json.dumps(entry))
-    assert said[:2] == [
-        'card: the loader mace is told {"device": "x<U+202E>"}',
-        "card: it is made for si-64, in place of the systems of the protocols",
-    ]
-    assert "entry: nve / si-64: no value of drift: it has no energy" in said
+def remarked(card=CARD, entry=SOUND, *more):
+    said = submission.remarks(tomli_w.dumps(card), json.dumps(entry), *more)
     harmless(said)
-    rival = {**CARD, "name": "si-mace-direct", "twin": "acme-gradient"}
-    said = submission.remarks(tomli_w.dumps(rival), json.dumps(SOUND))
-    assert said[:2] == [
-        "card: it replaces version 1 of the model, by conservbench developers",
-        "card: its twin acme-gradient is no model of this suite",
-    ]
-    # the same hole is no reason to refuse it: a model may have no energy
+    return said
+
+
+def test_what_has_no_value_is_remarked_first_and_whole():
+    keys = [key for key, metric in find_protocol("audit").metrics.items() if submitted_cells.gated(metric)]
+    reason = "not asked " * 100
+
+    def change(document, cell, drift):
+        drift.update(value=None, low=None, high=None, n=0, outcome="unsupported", reason="it has no energy")
+        lost = a_cell(document, "thermostat")
+        lost.update(outcome="failed", reason=reason)
+        emptied(lost)
+        for each in a_cell(document, "audit")["scores"]:
+            if each["metric"] in keys:
+                each.update(value=None, low=None, high=None, n=0, outcome="unsupported", reason=reason)
+
+    entry = forged(change)
+    card = {**CARD, "options": {f"key{k}": k for k in range(60)}}
+    said = remarked(card, entry)
+    assert "entry: nve / si-64: no value of drift: unsupported: it has no energy" in said
+    (lost,) = [each for each in said if "nothing has a value" in each]
+    assert lost.startswith("entry: thermostat / si-liquid-64: nothing has a value: it ended as failed: not asked")
+    named = [each for each in said if each.startswith("entry: audit / si-64: no value of ")]
+    assert not any(each.endswith("...") for each in named)
+    told = {
+        key
+        for each in named
+        for key in each.removeprefix("entry: audit / si-64: no value of ").split(": ")[0].split(", ")
+    }
+    assert told >= set(keys)
+    first = next(place for place, each in enumerate(said) if each.startswith("card: "))
+    assert all(said.index(each) < first for each in (*named, lost))
+    # a card with many options hides none of it, and says how many there are
+    assert re.fullmatch(r"and \d+ more", said[-1])
+    # these holes are no reason to refuse it: a model may have no energy
     assert checked(entry=entry) == []
+
+
+def test_every_option_is_remarked_by_itself():
+    options = {"comment": "harmless " * 40, "inner": {"factory": "os:system"}, "device": "x\u202e"}
+    said = remarked({**CARD, "options": options})
+    assert 'card: the loader mace is told inner.factory = "os:system"' in said
+    assert 'card: the loader mace is told device = "x<U+202E>"' in said
+    assert any(re.search(r"told comment = .*the first of 362 characters", each) for each in said)
+
+
+def test_what_may_hide_something_is_remarked(artifact):
+    # its comparisons with a twin alone
+    assert all(each.endswith("unsupported: nothing to be compared with") for each in remarked(CARD, SOUND, artifact))
+    assert f"card: its checkpoint is not at hand: nothing here has sha256 {SHA256}" in remarked()
+    assert any("made for si-64, in place of" in each for each in remarked({**CARD, "systems": ["si-64"]}))
+    rival = {**CARD, "name": "si-mace-direct", "twin": "acme-gradient"}
+    said = remarked(rival)
+    for expected in (
+        "card: it replaces version 1 of the model, by conservbench developers",
+        "card: its title changed without a new version",
+        "card: its authors changed without a new version",
+        "card: its twin acme-gradient is no model of this suite",
+    ):
+        assert expected in said
+    assert not any("without a new version" in each for each in remarked({**rival, "version": 2}))
+    entry = forged(lambda d, c, s: c["provenance"].update(git=None))
+    assert "entry: nve / si-64: it does not say by which commit it was measured" in remarked(CARD, entry)
+
+
+def test_a_borrowed_boot_is_remarked():
+    entry = forged(lambda d, c, s: c["provenance"].update(boot="0123456789abcdef"))
+    mine = cells_of(entry, "here")
+    theirs = [replace(each, model={**each.model, "name": "rival"}) for each in mine]
+    said = "entry: boot 0123456789abcdef is that of rival: was it measured on one running machine with it?"
+    assert said in remarked(CARD, entry, None, theirs)
+    assert said not in remarked(CARD, SOUND, None, theirs)
+    assert not any("boot" in each for each in remarked(CARD, entry, None, mine))
+
+
+PARENT = {"parent": "si-mace-gradient", "tuning": {"target": "x", "steps": 1, "evaluations": 1.0, "seconds": 1.0}}
+
+
+def test_a_parent_excuses_from_nothing():
+    card = {**CARD, **PARENT}
+    whole = entry_of(card)
+    assert checked(card, whole) == []
+    some = {**whole, "cells": [each for each in whole["cells"] if each["protocol"] != "nve"]}
+    some["protocols"] = {key: value for key, value in some["protocols"].items() if key != "nve"}
+    said = "entry: nve / si-64: missing: all that is asked of a model by default is published, or nothing"
+    assert said in checked(card, some)
+    assert "card: that it was tuned from si-mace-gradient, and what that took, is its word alone" in remarked(
+        card, whole
+    )
+
+
+def test_a_tuned_model_of_the_suite_is_asked_about_its_tuning():
+    text = (Path(__file__).parents[2] / "models" / "si-mace-direct-all.toml").read_text(encoding="utf-8")
+    card, _ = read_submitted(text)
+    protocols = {name: find_protocol(name) for name in list_protocols()}
+    missing = list(submitted_cells._left_out([], card, protocols))
+    assert [each.split(":")[0] for each in missing] == ["finetune / si-64"]
+
+
+def test_a_stride_or_a_toy_may_be_beyond_a_protocol():
+    (cell,) = [
+        each for each in cells_of(SOUND, "here") if (each.protocol["name"], each.system) == ("fidelity", "si-64")
+    ]
+    empty = replace(cell, outcome=Outcome.UNSUPPORTED, reason="x", scores=())
+    others = [each for each in cells_of(SOUND, "here") if each is not cell]
+    protocol = find_protocol("fidelity")
+    refused = [
+        bool(list(submitted_cells._unasked(empty, find_model(name), protocol, [*others, empty])))
+        for name in ("harmonic", "si-mace-mts8", "si-sw", "si-mace-direct")
+    ]
+    assert refused == [False, False, True, True]
+
+
+def test_a_long_key_takes_no_time():
+    document = {"k" * 1_000_000: ["\x01"] * 10_000, "fine": ["\x01"] * 10_000, "j" * 20_000: ["\x01"]}
+    said = list(hostile_texts(document, "entry"))
+    assert len(said) == 100
+    assert said[0] == "entry: a key has 1000000 characters; expected 20000 or fewer"
+    assert said[1].startswith("entry: fine[0] has a control character")
+    assert max(map(len, hostile_texts({"j" * 20_000: ["\x01"]}, "entry"))) < 200
 
 
 def test_nothing_is_remarked_of_what_cannot_be_read():
@@ -551,7 +743,7 @@ def test_a_link_and_a_folder_are_no_artifact(artifact, tmp_path):
 
 
 def test_an_artifact_needs_a_checksum(artifact):
-    card = {key: value for key, value in CARD.items() if key not in ("checkpoint", "sha256")}
+    card = {key: value for key, value in CARD.items() if key not in ("checkpoint", "sha256")} | {"loader": "edip"}
     assert checked(card, entry_of(card), artifact) == ["artifact: the card has no sha256 to compare it with"]
 
 
@@ -574,7 +766,7 @@ def test_the_command_accepts(files, artifact):
     done = run("--card", files[0], "--entry", files[1], "--json")
     report = json.loads(done.stdout)
     assert (report["model"], report["accepted"], report["problems"]) == ("acme-direct", True, [])
-    hole = "entry: relax / si-vacancy-63: no value of regret: nothing to be compared with"
+    hole = "entry: relax / si-vacancy-63: no value of regret: unsupported: nothing to be compared with"
     assert hole in report["remarks"]
 
 
