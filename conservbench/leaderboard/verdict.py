@@ -69,7 +69,7 @@ def verdict(cells: Iterable[ScoredCell], covered: Coverage | None = None) -> Ver
     failed = sorted((each for each in shown if each.score.gate == "fail"), key=_gravity, reverse=True)
     unclear = [each for each in shown if each.score.gate == "unclear"]
     broken = _broken(own)
-    gaps = _gaps(covered)
+    gaps = [*_gaps(covered), *_idle(own, protocols)]
     # a number says more than that there is none
     worst = list({each.protocol: each for each in reversed([*failed, *silent])}.values())[::-1]
     reasons = (
@@ -101,6 +101,17 @@ def _gaps(covered: Coverage | None) -> list[str]:
         return []
     kinds = (("not measured", covered.missing), ("not supported", covered.unsupported))
     return [plain(f"{kind}: {', '.join(places)}") for kind, places in kinds if places]
+
+
+def _idle(cells: Sequence[ScoredCell], judged: Collection[str]) -> list[str]:
+    """Protocols that ask by default, and have gates of which the model was measured by none."""
+    asking = [cell for cell in cells if cell.protocol.get("by_default", True)]
+    gated = {
+        str(cell.protocol["name"])
+        for cell in asking
+        if cell.outcome is not Outcome.UNSUPPORTED and any(map(limit_of, cell.headlines))
+    }
+    return [plain(f"no gate of {name} has a value") for name in sorted(gated - set(judged))]
 
 
 @dataclass(frozen=True)

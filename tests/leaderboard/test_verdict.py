@@ -111,6 +111,18 @@ def test_a_metric_that_has_no_meaning_here_is_not_held_against_the_model(make):
     assert verdict([make(), replace(idle, system="liquid")]).level == "usable"
 
 
+def test_a_protocol_none_of_whose_gates_has_a_value_caps_the_verdict(make):
+    def idle(**protocol):
+        made = make()
+        scores = [replace(score, value=None, low=None, high=None, n=0, gate=None, outcome=Outcome.UNSUPPORTED)
+                  for score in made.scores]  # fmt: skip
+        return replace(made, scores=tuple(scores), protocol={**made.protocol, **protocol})
+
+    said = verdict([make(), idle(name="audit"), idle(name="relax")])
+    assert said.sentence == "net is usable with care: no gate of audit has a value; no gate of relax has a value."
+    assert verdict([make(), idle(name="audit", by_default=False)]).level == "usable"
+
+
 def test_what_is_missing_or_not_supported_caps_the_verdict(make):
     cells = [make(), make(protocol="audit")]
     assert verdict(cells, Coverage("net", 2, 2, ())).level == "usable"
