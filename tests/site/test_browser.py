@@ -132,7 +132,7 @@ def test_tables_filter(visit):
     # a phrase is one: no row holds it, though some hold each of its words
     page.get_by_label("Filter rows:").first.fill("direct net")
     sync_api.expect(page.locator("#table-1 tbody")).to_have_text("No row holds this text.")
-    page.get_by_label("Filter rows:").first.fill("si-liquid-64  exploded")
+    page.get_by_label("Filter rows:").first.fill("net-direct.toml -p nve -s si-liquid-64")
     sync_api.expect(page.locator("#table-1 tbody tr")).to_have_count(1)
     assert "net-direct" in column(page, "#table-1", 1)[0]
     sync_api.expect(page.locator(".dt-info").first).to_contain_text("1 rows")
