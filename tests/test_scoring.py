@@ -222,6 +222,26 @@ def test_why_a_row_is_not_compared(changes, said):
     assert (shift.value, shift.outcome, shift.gate, shift.reason) == (None, "unsupported", None, said)
 
 
+def described(model, tier="quick", digest="d1", structure="s1", **card):
+    """A cell whose file says all of how it was measured."""
+    made = cell(model, [DRIFT], metrics=COMPARED, **card)
+    protocol = {**json.loads(made.attrs["protocol_card"]), "digest": digest}
+    identity = json.dumps({"system": structure})
+    return made.assign_attrs(tier=tier, protocol_card=json.dumps(protocol), identity=identity)
+
+
+@pytest.mark.parametrize(
+    ("changes", "value"),
+    [({}, -2.0), ({"tier": "standard"}, None), ({"digest": "d2"}, None), ({"structure": "s2"}, None)],
+)
+def test_only_what_was_measured_alike_is_compared(changes, value):
+    results = tree(described("direct", twin="gradient"), described("gradient", scheme="gradient", **changes))
+    (shift,) = [each for each in score(results) if (each.model, each.metric) == ("direct", "shift")]
+    assert shift.value == value
+    if value is None:
+        assert shift.reason == "its twin gradient was measured by another card, or in another tier"
+
+
 def test_a_row_without_twin_says_so_once():
     results = tree(cell("alone", [DRIFT], metrics=COMPARED))
     assert [each.metric for each in score(results)] == ["drift", "shift"]

@@ -164,3 +164,28 @@ def test_what_rests_on_times_is_ranked_on_one_machine_alone(boots, ranked):
         for name, value, boot in zip("ab", (1.0, 2.0), boots, strict=True)
     ]
     assert len(ranks(cells, "x")) == ranked
+
+
+@pytest.mark.parametrize(("errors_apart", "told"), [(1.8, False), (2.1, True)])
+def test_two_models_are_told_apart_at_the_two_sided_rate(errors_apart, told):
+    """The normal quantile of 95 % is 1.96 on two sides and 1.64 on one; 10 000 draws are sure of it to 0.03."""
+    error = 1.0 / math.sqrt(2.0)
+    cells = [
+        cell(name, Interval(value, value - 1.96 * error, value + 1.96 * error, 1))
+        for name, value in (("a", 0.0), ("b", errors_apart))
+    ]
+    assert texts(cells) == ({"a": "1", "b": "2"} if told else {"a": "1–2", "b": "1–2"})
+
+
+@pytest.mark.parametrize(
+    ("interval", "told"),
+    [
+        ((1.0, 0.5, 100.0), True),
+        ((1.0, -5.0, 1.01), False),
+        ((-1.0, -100.0, -0.5), True),
+        ((-1.0, -1.01, 5.0), False),
+    ],
+)
+def test_of_a_lopsided_interval_the_side_towards_the_other_model_counts(interval, told):
+    found = texts([cell("known", 0.0), cell("b", Interval(*interval, 8))])
+    assert (set(found.values()) == {"1", "2"}) is told
