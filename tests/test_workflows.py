@@ -1,5 +1,6 @@
 """The action and the workflows: least rights, pinned actions, words of others kept from shells; steps run for real."""
 
+import hashlib
 import json
 import os
 import re
@@ -238,6 +239,13 @@ def test_the_action_installs_what_is_asked_for(action, tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
+def card_of(name, weights):
+    """A card, as far as the script reads it."""
+    return (
+        f"# good card\ncheckpoint = '{name}.safetensors'\nsha256 = '{hashlib.sha256(weights.encode()).hexdigest()}'\n"
+    )
+
+
 @pytest.fixture
 def repository(tmp_path):
     """A repository with a base, and a way to make pull requests of files; a stand-in validates."""
@@ -267,9 +275,11 @@ def repository(tmp_path):
     class Repository:
         root = folder
 
-        def propose(self, files, links=None):
-            """Exit code and output of the script for a pull request with these files."""
-            git("checkout", "-q", "-b", "proposal", "main")
+        def propose(self, files, links=None, *, taken=(), orphan=False):
+            """Exit code and output of the script for a pull request with these files, and without those taken away."""
+            git("checkout", "-q", *(("--orphan", "proposal") if orphan else ("-b", "proposal", "main")))
+            for path in taken:
+                (folder / path).unlink()
             for path, content in files.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_text(content, encoding="utf-8")
@@ -289,19 +299,21 @@ def repository(tmp_path):
     git("init", "-q", "-b", "main")
     (folder / "README.md").write_text("base\n", encoding="utf-8")
     (folder / "models").mkdir()
-    (folder / "models" / "old.toml").write_text("old card\n", encoding="utf-8")
+    (folder / "models" / "old.toml").write_text(card_of("old", "weights\n"), encoding="utf-8")
+    (folder / "models" / "other.toml").write_text(card_of("old", "weights\n"), encoding="utf-8")
+    (folder / "models" / "old.safetensors").write_text("weights\n", encoding="utf-8")
     git("add", "-A")
     git("commit", "-q", "-m", "Base")
     return Repository()
 
 
-PAIR = {"models/net.toml": "good card\n", "leaderboard/entries/net.json": "good entry\n"}
+PAIR = {"models/net.toml": card_of("net", "weights\n"), "leaderboard/entries/net.json": "good entry\n"}
 
 
 def test_a_submission_is_read_from_the_head(repository):
     code, said = repository.propose({**PAIR, "models/net.safetensors": "weights\n"})
     assert code == 0, said
-    for content in ("good card", "good entry", "weights"):
+    for content in ("# good card", "good entry", "weights"):
         assert f"read: {content}" in said
     assert re.search(r"validate --card \S+/net\.toml --entry \S+/net\.json --artifact \S+/net\.safetensors", said)
 
@@ -314,11 +326,57 @@ def test_a_refusal_is_told(repository):
 def test_an_entry_of_a_card_that_is_there(repository):
     code, said = repository.propose({"leaderboard/entries/old.json": "good entry\n"})
     assert code == 0
-    assert "read: old card" in said
+    assert "read: # good card" in said
+    assert re.search(r"--card \S+/old\.toml --entry \S+/old\.json --artifact \S+/old\.safetensors", said)
+
+
+def test_what_has_no_ancestor_with_the_base_is_no_empty_submission(repository):
+    code, said = repository.propose(PAIR, orphan=True)
+    assert code not in (0, 1)
+    assert "no merge base" in said
+    assert "no submission" not in said
+
+
+def test_a_checkpoint_is_that_of_every_card_that_names_it(repository):
+    code, said = repository.propose({"models/old.safetensors": "evil\n"})
+    assert code == 1
+    digest = hashlib.sha256(b"evil\n").hexdigest()
+    for card in ("old", "other"):
+        assert (
+            f"refused: models/{card}.toml names old.safetensors, but its sha256 is not the card's: it is {digest}"
+            in said
+        )
+    assert "taken away" not in said
+
+
+def test_a_checkpoint_that_is_named_stays(repository):
+    code, said = repository.propose({}, taken=["models/old.safetensors"])
+    assert code == 1
+    assert "its sha256 is not the card's: it is absent" in said
+
+
+def test_what_goes_with_all_its_cards_is_taken_away(repository):
+    gone = [f"models/{each}" for each in ("old.toml", "other.toml", "old.safetensors")]
+    code, said = repository.propose({}, taken=gone)
+    assert code == 0, said
+    assert "old.safetensors: taken away" in said
+    assert said.count("taken away, for a reviewer") == 2
+
+
+def test_a_checkpoint_of_no_card_is_refused(repository):
+    code, said = repository.propose({"models/new.safetensors": "weights\n"})
+    assert code == 1
+    assert "refused: no card names new.safetensors" in said
+
+
+def test_a_card_is_checked_against_the_checkpoint_it_names(repository):
+    code, said = repository.propose({**PAIR, "models/net.toml": card_of("old", "weights\n")})
+    assert code == 0, said
+    assert re.search(r"--artifact \S+/net/old\.safetensors", said)
 
 
 def test_half_a_submission_is_refused(repository):
-    code, said = repository.propose({"models/net.toml": "good card\n"})
+    code, said = repository.propose({"models/net.toml": card_of("net", "")})
     assert code == 1
     assert "leaderboard/entries/net.json: not in the pull request" in said
 

@@ -158,7 +158,23 @@ def test_numbers_are_written_to_the_last_bit(value, n):
     assert json.loads(json_bytes([row], SCORES))[0] == row
 
 
-FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "＝1", '=HYPERLINK("x")', "=cmd|' /C calc'!A0"]
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "  =1",
+    "\n=1+1",
+    "\u00a0=1",
+    "\x0b=1",
+    "\u200b=1",
+    "\ufeff@x",
+    "＝1",
+    '=HYPERLINK("x")',
+    "=cmd|' /C calc'!A0",
+]
 
 
 @pytest.mark.parametrize("text", FORMULAS)

@@ -501,6 +501,10 @@ ENTRIES = {
     "a digest of its own": (
         lambda d, c, s: c["provenance"]["digests"].update(junk="x"), "digests of something else than the model"
     ),
+    "another system's number": (
+        lambda d, c, s: c["provenance"]["digests"].update(system="si-64 99"),
+        "measured on system si-64 99; that of this suite is si-64 1",
+    ),
     "a branch": (lambda d, c, s: c["provenance"]["git"].update(branch="x"), "git: expected a whole commit"),
     "a boot in words": (lambda d, c, s: c["provenance"].update(boot="mine"), "boot is 'mine'; expected 16 hexadec"),
     "a long reason": (lambda d, c, s: s.update(reason="x" * 2001), "a reason has more than 2000 characters"),
@@ -560,6 +564,11 @@ def test_gates_are_those_of_the_card_whatever_the_numbers_claim():
 
 def test_a_bound_has_an_open_end():
     document = forged(lambda d, c, s: of(c, "explosion_time").update(low=0.5, high=None))
+    assert checked(entry=document) == []
+
+
+def test_the_system_may_be_told():
+    document = forged(lambda d, c, s: c["provenance"]["digests"].update(system="si-64 1"))
     assert checked(entry=document) == []
 
 
