@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ from conservbench.leaderboard.ranking import rankable, ranks
 from conservbench.leaderboard.sheet import label_of, limits_of, plain, value_of
 from conservbench.leaderboard.twins import gate_in, is_lost, scheme_of
 from conservbench.leaderboard.verdict import verdict
+from conservbench.outcome import Outcome
 from conservbench.site.figures import SLOTS, Figure, axis_of, length, literal
 from conservbench.site.views import Field, headlines
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from conservbench.leaderboard.pareto import Front, Point
     from conservbench.leaderboard.twins import TwinRow, TwinTable
     from conservbench.leaderboard.verdict import Verdict
-    from conservbench.scored import ScoredCell
+    from conservbench.scored import Score, ScoredCell
+    from conservbench.statistics import Interval
 
 SIGNS: Final = {"usable": "✓", "usable with care": "!", "not usable": "✗", "not measured": "–"}
 """How a level is shown, without colour."""
@@ -130,11 +133,10 @@ class NetworkView:
     """One a member: gates that the gradient passes and it fails, or should have a value for and has none."""
     silent: tuple[int, ...]
     """One a member: those of them without a value."""
-
-    @property
-    def gated(self) -> int:
-        """Gates that the gradient passes."""
-        return sum(row.fields[0].gate == "pass" for row in self.costs)
+    unclear: tuple[int, ...]
+    """One a member: gates that the gradient passes and that do not tell of it."""
+    shared: tuple[int, ...]
+    """One a member: gates that the gradient passes and that it was asked about too."""
 
 
 def network_view(table: TwinTable) -> NetworkView:
@@ -153,7 +155,14 @@ def network_view(table: TwinTable) -> NetworkView:
             sum(is_lost(row.scores[place]) and gate_in(row.scores[place]) != "fail" for row in passed)
             for place in places
         ),
+        unclear=tuple(sum(gate_in(row.scores[place]) == "unclear" for row in passed) for place in places),
+        shared=tuple(sum(_is_gated(row.scores[place]) for row in passed) for place in places),
     )
+
+
+def _is_gated(score: Score | None) -> bool:
+    """Whether a row stands at a gate, or should."""
+    return gate_in(score) is not None or is_lost(score)
 
 
 def _cost_row(row: TwinRow) -> CostRow:
@@ -162,10 +171,19 @@ def _cost_row(row: TwinRow) -> CostRow:
         if score is None:
             fields.append(Field("not asked"))
             continue
-        less = "" if change is None else f"change {spelled(change.value, change.low, change.high, row.metric.digits)}"
-        fields.append(Field(value_of(score, row.metric), score.value, score.gate, less))
+        # a metric has no meaning for a row, such as the regret of the gradient against itself
+        idle = score.value is None and score.outcome is Outcome.UNSUPPORTED
+        text = "–" if idle else value_of(score, row.metric)
+        fields.append(Field(text, score.value, score.gate, _said_of(change, row.metric.digits)))
     title = plain(f"{row.title}, {row.tier}")
     return CostRow(title, row.protocol, row.system, label_of(row.metric), limits_of(row.metric), tuple(fields))
+
+
+def _said_of(change: Interval | None, digits: int) -> str:
+    """A change in words; nothing of one without bounds, which tells nothing."""
+    if change is None or (math.isinf(change.low) and math.isinf(change.high)):
+        return ""
+    return f"change {spelled(change.value, change.low, change.high, digits)}"
 
 
 def front_figure(front: Front) -> Figure:

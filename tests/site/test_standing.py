@@ -45,14 +45,37 @@ def test_gates_without_a_value_are_lost(cells):
     (network,) = map(network_view, twins(cells))
     assert network.members == ("net-gradient", "net-direct", "net-mts8")
     # of two gates that the gradient passes: net-direct fails both, net-mts8 was measured on one and stays unclear
-    assert (network.gated, network.lost, network.silent) == (2, (0, 2, 0), (0, 0, 0))
+    assert (network.shared, network.lost, network.silent) == ((2, 2, 1), (0, 2, 0), (0, 0, 0))
+    assert network.unclear == (0, 0, 1)
+    assert ">0 of 1, 1 unclear</td>" in site_pages(cells)[0]["index.html"]
     crashed = [without_values(c, Outcome.FAILED) if c.model["name"] == "net-direct" else c for c in cells]
     (network,) = map(network_view, twins(crashed))
     assert (network.lost, network.silent) == ((0, 2, 0), (0, 2, 0))
     assert ">2 of 2, 2 without a value</td>" in site_pages(crashed)[0]["index.html"]
     idle = [without_values(c, Outcome.UNSUPPORTED) if c.model["name"] == "net-direct" else c for c in cells]
     (network,) = map(network_view, twins(idle))
-    assert network.lost == (0, 0, 0)
+    assert (network.lost, network.shared) == ((0, 0, 0), (1, 0, 1))
+    assert ">–</td>" in site_pages(idle)[0]["index.html"]
+
+
+def test_what_has_no_meaning_is_a_dash_and_a_change_without_bounds_is_not_said(cells):
+    def changed(name, **score):
+        return [
+            replace(c, scores=tuple(replace(s, **score) if s.metric == "drift" else s for s in c.scores))
+            if (c.model["name"], c.system) == (name, "si-64")
+            else c
+            for c in cells
+        ]
+
+    def drifts(cells):
+        (network,) = map(network_view, twins(cells))
+        return next(row for row in network.costs if row.label.startswith("energy drift")).fields
+
+    idle = changed("net-gradient", value=None, low=None, high=None, gate=None, outcome=Outcome.UNSUPPORTED)
+    assert drifts(idle)[0].text == "–"
+    assert drifts(cells)[1].note.startswith("change 13")
+    unbounded = drifts(changed("net-direct", low=-math.inf, high=math.inf))[1]
+    assert (unbounded.text.split()[-1], unbounded.note) == ("∞", "")
 
 
 def test_times_of_two_machines_have_tables_and_titles_of_their_own(cells):
