@@ -174,7 +174,8 @@ class Metric:
         twin: whether it compares with the result of the model's ``twin``.
         parent: whether it compares with the result of the model's ``parent``.
         control: whether it compares with the result of the ``control`` of the model's tuning.
-        timed: whether it rests on times, so that two values can be compared only where one running machine took both.
+        timed: whether it rests on the times or the memory of a machine, so that two values can be compared only where
+            one running machine took both.
 
     Raises:
         ValueError: it compares with more than one of them, or a tolerance is negative or not finite.

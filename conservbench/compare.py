@@ -2,18 +2,23 @@
 
 Every metric whose card says what is ``better`` is compared where both sides have a value. The change for the worse,
 less the tolerance of the card, is divided by its standard error, which comes from both intervals, and referred to
-Student's t with the degrees of freedom of Welch (Biometrika 34, 28, 1947). The p-values of all metrics of a check are
-taken together by the procedure of Holm (Scand. J. Statist. 6, 65, 1979): a check of a model that has not changed calls
-any of them a regression with a probability of no more than :data:`FAMILY_RATE`, however many there are.
+Student's t with the degrees of freedom of Welch (Biometrika 34, 28, 1947); fractions of independent trials go by the
+exact test of Fisher. The p-values of all tests of a check are taken together by the procedure of Holm (Scand. J.
+Statist. 6, 65, 1979): they call any metric of a model that has not changed a regression with a probability of no more
+than :data:`FAMILY_RATE`, however many there are.
 
-A cell that ended worse than before, such as by an explosion, is a regression without a test. Numbers without a width
-are exact, and are compared by their tolerance alone.
+That rate is of these tests alone. A cell that ended worse than before, such as by an explosion, and a metric that lost
+its value, as nothing converged, are regressions without a test, and numbers that are exact go by their tolerance alone:
+a model that explodes or stalls now and then raises an alarm as often as its endings differ.
+
+What is left where some replicas exploded, or some starts did not converge, are the better ones. Such values can show
+that a model became worse, never that it became better; in the baseline, it is the other way round.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
@@ -21,8 +26,10 @@ from scipy.special import stdtr, stdtrit
 
 from conservbench.cards import Metric
 from conservbench.outcome import Outcome
+from conservbench.provenance import on_one_machine
 from conservbench.scored import Score, ScoredCell
-from conservbench.statistics import LEVEL
+from conservbench.statistics import LEVEL, fraction_interval
+from conservbench.units import PERCENT
 
 State = Literal["pass", "regression", "improved", "not comparable", "missing", "new"]
 """What became of a metric, or of a cell. ``missing`` is in the baseline alone, ``new`` is not in it."""
@@ -32,7 +39,7 @@ Verdict = Literal["pass", "regression", "improved", "nothing comparable"]
 STATES: Final[tuple[State, ...]] = get_args(State)
 
 FAMILY_RATE: Final = 0.01
-"""Probability that a check of an unchanged model calls any metric a regression; likewise for ``improved``."""
+"""Probability that the tests of a check call any metric of an unchanged model a regression; or any improved."""
 
 OUTCOME: Final = "outcome"
 """In place of a metric, in the row of how a cell ended."""
@@ -162,8 +169,8 @@ def compare(base: Iterable[ScoredCell], head: Iterable[ScoredCell]) -> Compariso
         head: what was measured now.
 
     Raises:
-        CompareError: a cell was measured by another version or card of its protocol, or in another tier, than in the
-            baseline, or is there twice.
+        CompareError: a cell was measured by another version or card of its protocol, on another version of the system,
+            or in another tier, than in the baseline, or is there twice.
     """
     before, now = _by_place(base, "the baseline"), _by_place(head, "what was measured now")
     models = {place[0] for place in now}
@@ -216,13 +223,13 @@ class _Test:
 
     Attributes:
         row: all that is known of it alone.
-        worse: by how much it is worse than tolerated.
-        better: by how much it is better than that.
+        worse: by how much it is worse than tolerated; None where that cannot be told.
+        better: by how much it is better than that; likewise.
     """
 
     row: Row
-    worse: _Excess
-    better: _Excess
+    worse: _Excess | _Shift | None
+    better: _Excess | _Shift | None
 
 
 def _by_place(cells: Iterable[ScoredCell], what: str) -> dict[Place, ScoredCell]:
@@ -249,6 +256,9 @@ def _refuse_unlike(base: ScoredCell, head: ScoredCell, place: Place) -> None:
             f"{where}: measured by another card of version {versions[0]} of the protocol than the baseline: the digests"
             " differ"
         )
+    systems = [cell.provenance.get("digests", {}).get("system") for cell in (head, base)]
+    if None not in systems and systems[0] != systems[1]:
+        raise CompareError(f"{where}: measured on {systems[0]}, the baseline on {systems[1]}: make a new baseline")
     if head.tier != base.tier:
         raise CompareError(f"{where}: measured in tier {head.tier}, the baseline in tier {base.tier}")
 
@@ -258,7 +268,7 @@ def _cell_rows(base: ScoredCell, head: ScoredCell) -> list[Row | _Test]:
     rows: list[Row | _Test] = [_ended(base, head)]
     before = {score.metric: score for score in base.scores}
     now = {score.metric: score for score in head.scores}
-    alike = _one_machine(base.provenance, head.provenance)
+    alike = on_one_machine([base.provenance, head.provenance])
     for key, metric in head.metrics.items():
         if metric.better is not None and (key in before or key in now):
             rows.append(_compared(metric, before.get(key), now.get(key), head, one_machine=alike))
@@ -267,9 +277,12 @@ def _cell_rows(base: ScoredCell, head: ScoredCell) -> list[Row | _Test]:
 
 def _ended(base: ScoredCell, head: ScoredCell) -> Row:
     before, now = _SEVERITY[base.outcome], _SEVERITY[head.outcome]
-    state: State = "regression" if now > before else "improved" if now < before else "pass"
+    state: State = "regression" if now > before else "pass"
+    if now < before:
+        # that it can be measured at all now does not make it good
+        state = "improved" if head.outcome is Outcome.COMPLETED else "new"
     reason = ""
-    if state != "pass":
+    if now != before:
         reason = f"{_words(base.outcome)} before, {_words(head.outcome)} now"
         reason += f": {head.reason}" if head.reason else ""
     elif head.outcome not in _MEASURED:
@@ -328,7 +341,7 @@ def _compared(
     if head is None or head.value is None:
         return row(*_lost(metric, base, head))
     if metric.timed and not one_machine:
-        return row("not comparable", "times are compared within one running machine only")
+        return row("not comparable", "times and memory are compared within one running machine only")
     return _tested(metric, row("pass", _caution(head)), base, head)
 
 
@@ -340,41 +353,79 @@ def _lost(metric: Metric, base: Score, head: Score | None) -> tuple[State, str]:
     if metric.twin or metric.parent or metric.control:
         # its other row may just not have been measured, and tells of itself otherwise
         return "missing", said
-    return ("regression" if _SEVERITY[head.outcome] > _SEVERITY[base.outcome] else "not comparable"), said
+    stalled = base.outcome is Outcome.COMPLETED and head.outcome is Outcome.NOT_CONVERGED
+    worse = stalled or _SEVERITY[head.outcome] > _SEVERITY[base.outcome]
+    return ("regression" if worse else "not comparable"), said
 
 
 def _tested(metric: Metric, row: Row, base: Score, head: Score) -> Row | _Test:
+    hits, hits_now = _hits(metric, base), _hits(metric, head)
+    # what is left of a side is its better part: only towards the other side is its word sure
+    tells_worse = _is_whole(metric, base)
+    tells_better = head.outcome is Outcome.COMPLETED
+    if not (tells_worse or tells_better):
+        return replace(row, state="not comparable", reason=f"of both sides only a part is left: {row.reason}")
     old, new = _turned(metric, base), _turned(metric, head)
     change = new.value - old.value
     share = metric.relative_tolerance * abs(old.value)
     tolerance = max(metric.tolerance, share)
     if old.is_exact and new.is_exact:
-        state: State = "regression" if change > tolerance else "improved" if change < -tolerance else "pass"
-        return replace(
-            row, state=state, change=change, low=change, high=change, tolerance=tolerance, detectable=tolerance
-        )
+        worse, better = tells_worse and change > tolerance, tells_better and change < -tolerance
+        state: State = "regression" if worse else "improved" if better else "pass"
+        seen = tolerance if tells_worse else math.inf
+        return replace(row, state=state, change=change, low=change, high=change, tolerance=tolerance, detectable=seen)
     # it is worse beyond doubt if the old value may be higher, and the new one lower, by their errors
     up, down = (old.above, new.below), (old.below, new.above)
     if not (math.isfinite(sum(up)) or math.isfinite(sum(down))):
         which, score = ("the baseline", base) if min(up[0], down[0]) == math.inf else ("the value now", head)
-        why = "rests on one sample" if score.n < 2 else "has no interval: nothing bounds it"
-        return replace(row, state="not comparable", reason=f"{which} {why}")
+        return replace(row, state="not comparable", reason=f"{which} {_why_unbounded(score)}")
+    counts = base.n, head.n
+    row = replace(
+        row,
+        change=change,
+        low=change - _Excess(change, up, counts).beyond(0.5 - 0.5 * LEVEL),
+        high=change + _Excess(-change, down, counts).beyond(0.5 - 0.5 * LEVEL),
+        tolerance=tolerance,
+    )
+    if hits is not None and hits_now is not None:
+        sides = (hits, hits_now), (base.n - hits, head.n - hits_now)
+        good, bad = sides if metric.better == "higher" else sides[::-1]
+        worse_by, better_by = (_Shift(each, counts, tolerance / PERCENT) for each in (bad, good))
+        return _Test(row, worse_by if tells_worse else None, better_by if tells_better else None)
     # where the tolerance is a share of the old value, its error is in both
     lean = math.copysign(metric.relative_tolerance, old.value) if share > metric.tolerance else 0.0
-    counts = base.n, head.n
-    worse = _Excess(change - tolerance, ((1.0 + lean) * up[0], up[1]), counts)
-    better = _Excess(-change - tolerance, ((1.0 - lean) * down[0], down[1]), counts)
-    return _Test(
-        row=replace(
-            row,
-            change=change,
-            low=change - _Excess(change, up, counts).beyond(0.5 - 0.5 * LEVEL),
-            high=change + _Excess(-change, down, counts).beyond(0.5 - 0.5 * LEVEL),
-            tolerance=tolerance,
-        ),
-        worse=worse,
-        better=better,
-    )
+    above = _Excess(change - tolerance, ((1.0 + lean) * up[0], up[1]), counts)
+    below = _Excess(-change - tolerance, ((1.0 - lean) * down[0], down[1]), counts)
+    return _Test(row, above if tells_worse else None, below if tells_better else None)
+
+
+def _is_whole(metric: Metric, score: Score) -> bool:
+    """Whether a value is of everything that was tried, not of what is left."""
+    if score.outcome is Outcome.COMPLETED or _hits(metric, score) is not None:
+        return True
+    # what did not converge is in a bound
+    return metric.bound and score.outcome is Outcome.NOT_CONVERGED
+
+
+def _hits(metric: Metric, score: Score) -> int | None:
+    """Trials that hit, of a fraction of independent trials in percent with its exact interval; None for all others."""
+    if (metric.unit, metric.least, metric.most) != ("%", 0.0, PERCENT) or score.value is None or score.n < 1:
+        return None
+    hits = round(score.value / PERCENT * score.n)
+    if not 0 <= hits <= score.n:
+        return None
+    expected = fraction_interval(hits, score.n).scaled(PERCENT)
+    ends = (score.value, expected.value), (score.low, expected.low), (score.high, expected.high)
+    alike = all(found is not None and math.isclose(found, each, abs_tol=1e-4) for found, each in ends)
+    return hits if alike else None
+
+
+def _why_unbounded(score: Score) -> str:
+    if score.n < 2:
+        return "rests on one sample"
+    if score.low == score.high:
+        return "is one of the few that were tried: nothing says how far chance moves it"
+    return "has no interval: nothing bounds it"
 
 
 @dataclass(frozen=True)
@@ -400,17 +451,23 @@ class _Turned:
 def _turned(metric: Metric, score: Score) -> _Turned:
     """A value and its errors, from the two sides of its interval.
 
-    The longer side counts for both, if it has an end: an interval that ends where a quantity must, at zero or at 100 %,
-    is short on that side for no lack of scatter.
+    A side that ends where the quantity must, at zero or at 100 %, or that has no length beside one that has, is short
+    for no lack of scatter: the longer side counts for both. What is bracketed by a few that were tried, with no length
+    at all, has no error that is known.
     """
     value, low, high = (float(each) for each in (score.value, score.low, score.high) if each is not None)
     sides = value - low, high - value
     longest = max((side for side in sides if math.isfinite(side)), default=math.inf)
-    if longest > 0.0 and score.n < 2:
+    bracketed = metric.bound and sides == (0.0, 0.0)
+    if bracketed or (longest > 0.0 and score.n < 2):
         below = above = math.inf
     else:
         scale = 1.0 if longest == 0.0 else float(stdtrit(score.n - 1, 0.5 + 0.5 * LEVEL))
-        below, above = (longest / scale if math.isfinite(side) else math.inf for side in sides)
+        at_end = metric.least is not None and low <= metric.least, metric.most is not None and high >= metric.most
+        below, above = (
+            (longest if ends or side == 0.0 else side) / scale if math.isfinite(side) else math.inf
+            for side, ends in zip(sides, at_end, strict=True)
+        )
     if metric.better == "higher":
         return _Turned(-value, above, below)
     if metric.better == "zero" and value < 0.0:
@@ -451,6 +508,40 @@ class _Excess:
         return -float(stdtrit(_freedom(self.errors, self.counts), rate)) * self.error
 
 
+@dataclass(frozen=True)
+class _Shift:
+    """By how much a fraction of independent trials is above another, by the exact test of Fisher.
+
+    Attributes:
+        hits: trials that hit, before and now.
+        counts: trials, before and now.
+        tolerance: the difference of the fractions that does not count: up to it, nothing is found.
+    """
+
+    hits: tuple[int, int]
+    counts: tuple[int, int]
+    tolerance: float
+
+    @property
+    def p_value(self) -> float:
+        """Probability of as many hits now, or more, by chance, given those of both sides together."""
+        from scipy.stats import fisher_exact
+
+        (before, now), (n_before, n_now) = self.hits, self.counts
+        if now / n_now - before / n_before <= self.tolerance:
+            return 1.0
+        table = [[now, n_now - now], [before, n_before - before]]
+        return float(fisher_exact(table, alternative="greater").pvalue)
+
+    def beyond(self, rate: float) -> float:
+        """The least difference, in percent above the tolerance, that is as rare as this; infinite if there is none."""
+        (before, _), (n_before, n_now) = self.hits, self.counts
+        for now in range(n_now + 1):
+            if replace(self, hits=(before, now)).p_value <= rate:
+                return PERCENT * (now / n_now - before / n_before - self.tolerance)
+        return math.inf
+
+
 def _freedom(errors: Sequence[float], counts: Sequence[int]) -> float:
     """Degrees of freedom of the difference of two means (Welch and Satterthwaite)."""
     squares = [error**2 for error in errors]
@@ -462,17 +553,19 @@ def _freedom(errors: Sequence[float], counts: Sequence[int]) -> float:
 def _decided(rows: Sequence[Row | _Test]) -> tuple[Row, ...]:
     """The rows, with the tests decided together."""
     tests = [each for each in rows if isinstance(each, _Test)]
-    worse = iter(holm([test.worse.p_value for test in tests]))
-    better = iter(holm([test.better.p_value for test in tests]))
+    worse = _adjusted([test.worse for test in tests])
+    better = _adjusted([test.better for test in tests])
+    among = sum(test.worse is not None for test in tests)
+    adjusted = iter(zip(worse, better, strict=True))
     decided = []
     for each in rows:
         if isinstance(each, Row):
             decided.append(each)
             continue
-        p_worse, p_better = next(worse), next(better)
+        p_worse, p_better = next(adjusted)
         state: State = "regression" if p_worse <= FAMILY_RATE else "improved" if p_better <= FAMILY_RATE else "pass"
         # Holm's first step: what one regression among unchanged metrics must exceed
-        least = each.worse.beyond(FAMILY_RATE / len(tests))
+        least = math.inf if each.worse is None else each.worse.beyond(FAMILY_RATE / among)
         decided.append(
             replace(
                 each.row,
@@ -482,6 +575,12 @@ def _decided(rows: Sequence[Row | _Test]) -> tuple[Row, ...]:
             )
         )
     return tuple(decided)
+
+
+def _adjusted(excesses: Sequence[_Excess | _Shift | None]) -> list[float]:
+    """Adjusted p-values, 1 where there is no test."""
+    found = iter(holm([each.p_value for each in excesses if each is not None]))
+    return [1.0 if each is None else next(found) for each in excesses]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -496,11 +595,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
         adjusted[index] = highest
     return adjusted
-
-
-def _one_machine(base: Mapping[str, Any], head: Mapping[str, Any]) -> bool:
-    """Whether two cells were measured on one machine between two starts of it."""
-    return base.get("boot") is not None and base.get("boot") == head.get("boot")
 
 
 def _why_none(score: Score | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,7 +28,7 @@ def provenance(
         dtype: precision it ran in.
         threads: of one process.
         seeds: name to random seed.
-        digests: card to its digest.
+        digests: card to its digest, ``system`` to name and version.
     """
     return {
         "conservbench": version_of("conservbench"),
@@ -44,6 +44,25 @@ def provenance(
         "seeds": dict(seeds),
         "digests": dict(digests),
     }
+
+
+def machine_of(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """What times and memory depend on beside the model: the running machine, its kind, the device and the threads.
+
+    Args:
+        found: what :func:`provenance` gave.
+    """
+    return tuple(str(found.get(key)) for key in ("boot", "processor", "device", "threads"))
+
+
+def on_one_machine(found: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether all were measured, with as many threads, on one device of one running machine that is known.
+
+    Args:
+        found: what :func:`provenance` gave for each.
+    """
+    every = list(found)
+    return all(each.get("boot") for each in every) and len(set(map(machine_of, every))) <= 1
 
 
 def version_of(distribution: str) -> str | None:

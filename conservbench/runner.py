@@ -382,7 +382,11 @@ def _record(cell: Cell, out: Path, device: str, data: xr.Dataset, seconds: float
         dtype=dtype,
         threads=1,
         seeds={key: value for key, value in settings.items() if "seed" in key},
-        digests={"model": cell.model.digest, "protocol": cell.protocol.digest},
+        digests={
+            "model": cell.model.digest,
+            "protocol": cell.protocol.digest,
+            "system": f"{cell.system} {cell.system_version}",
+        },
     )
     attributes = {
         "outcome": outcome.value,

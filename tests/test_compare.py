@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from conservbench.cards import Metric
+from conservbench.cards import Metric, find_protocol
 from conservbench.compare import FAMILY_RATE, OUTCOME, CompareError, compare, holm, known_as
 from conservbench.outcome import Outcome
 from conservbench.scored import Score, ScoredCell
-from conservbench.statistics import Interval, mean_interval
+from conservbench.statistics import Interval, fraction_interval, mean_interval
 
 DRIFT = Metric("drift", "energy drift", "meV/atom/ps", headline=True, better="zero", tolerance=0.1)
 
@@ -120,12 +120,113 @@ def test_exact_numbers_go_by_tolerance_alone():
 
 
 def test_an_end_that_cannot_go_further_is_not_taken_for_precision():
-    """0 [0, 3] cannot be below 0, so that its lower side says nothing of its scatter."""
-    metric = replace(DRIFT, better="lower", tolerance=0.0)
-    row = one(metric, Interval(0.0, 0.0, 3.0, 8), Interval(2.0, 0.0, 4.0, 8))
-    error = math.hypot(3.0, 2.0) / stats.t.ppf(0.975, 7)
-    freedom = (3.0**2 + 2.0**2) ** 2 / ((3.0**4 + 2.0**4) / 7)
+    """0.5 [0, 3] cannot be below 0, so that its lower side says nothing of its scatter."""
+    metric = replace(DRIFT, better="lower", tolerance=0.0, least=0.0)
+    row = one(metric, Interval(0.5, 0.0, 3.5, 8), Interval(2.5, 0.0, 6.5, 8))
+    error = math.hypot(3.0, 4.0) / stats.t.ppf(0.975, 7)
+    freedom = (3.0**2 + 4.0**2) ** 2 / ((3.0**4 + 4.0**4) / 7)
     assert row.p_value == pytest.approx(stats.t.sf(2.0 / error, freedom))
+
+
+def test_the_error_is_that_of_the_side_that_matters():
+    """Worse is what lies above the old upper end, and below which the new lower end does not reach."""
+    metric = replace(DRIFT, better="lower", tolerance=0.0)
+    row = one(metric, Interval(5.0, 1.0, 5.5, 8), Interval(7.0, 6.5, 20.0, 8))
+    error = math.hypot(0.5, 0.5) / stats.t.ppf(0.975, 7)
+    assert row.p_value == pytest.approx(stats.t.sf(2.0 / error, 14))
+    # but a side of no length beside one that has some is no precision
+    row = one(metric, Interval(5.0, 4.0, 5.0, 8), Interval(7.0, 6.0, 8.0, 8))
+    error = math.hypot(1.0, 1.0) / stats.t.ppf(0.975, 7)
+    assert row.p_value == pytest.approx(stats.t.sf(2.0 / error, 14))
+
+
+CONVERGED = Metric("converged", "converged", "%", headline=True, better="higher", tolerance=5.0, least=0.0, most=100.0)
+
+
+def share(hits, n):
+    return fraction_interval(hits, n).scaled(100.0)
+
+
+@pytest.mark.parametrize(("before", "now"), [((6, 6), (0, 6)), ((8, 8), (1, 7)), ((5, 20), (3, 24)), ((2, 8), (8, 8))])
+def test_fractions_go_by_fishers_exact_test(before, now):
+    row = one(CONVERGED, share(*before), share(*now))
+    table = [[before[0], before[1] - before[0]], [now[0], now[1] - now[0]]]
+    worse = stats.fisher_exact(table, alternative="greater").pvalue
+    better = stats.fisher_exact(table, alternative="less").pvalue
+    if row.change > 0.0:
+        assert row.p_value == pytest.approx(worse)
+        assert row.state == ("regression" if worse <= FAMILY_RATE else "pass")
+    else:
+        assert (row.state, row.p_value) == ("improved", pytest.approx(better))
+
+
+def test_a_fraction_within_its_tolerance_passes():
+    """From 100 % to 96 %, of 2000: no chance, but tolerated."""
+    assert one(CONVERGED, share(2000, 2000), share(1920, 2000)).p_value == 1.0
+    assert one(CONVERGED, share(2000, 2000), share(1880, 2000)).state == "regression"
+
+
+def test_what_a_check_sees_of_a_fraction():
+    """Of 6, 1 hit is rare enough beside 6 (7/924), 2 are not (28/924): 83.3 % more that fail. Of 4, nothing is."""
+    assert one(CONVERGED, share(6, 6), share(6, 6)).detectable == pytest.approx(500.0 / 6.0)
+    assert one(CONVERGED, share(4, 4), share(4, 4)).detectable == math.inf
+    orbits = replace(CONVERGED, better="lower")
+    assert one(orbits, share(0, 6), share(0, 6)).detectable == pytest.approx(500.0 / 6.0)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.NOT_CONVERGED, Outcome.EXPLODED])
+def test_what_is_left_never_shows_an_improvement(outcome):
+    """Those that survive, or converge, are the better ones: they may be worse now, and may have been worse before."""
+    metric = replace(DRIFT, better="lower", tolerance=0.0)
+    low, high = (Interval(value, value - 0.1, value + 0.1, 8) for value in (1.0, 5.0))
+
+    def rest(interval):
+        return scored(metric, interval, outcome=outcome, reason="3 of 8 left")
+
+    assert one(metric, high, rest(low)).state == "pass"
+    assert one(metric, low, rest(high)).state == "regression"
+    assert one(metric, rest(low), high).state == "pass"
+    assert one(metric, rest(high), low).state == "improved"
+    row = one(metric, rest(low), rest(high))
+    assert (row.state, row.reason[:38]) == ("not comparable", "of both sides only a part is left: " + str(outcome)[:3])
+    same = [Interval(value, value, value, 8) for value in (1.0, 5.0)]
+    assert one(metric, same[1], rest(same[0])).state == "pass"
+
+
+def test_a_fraction_is_of_all_starts():
+    """Explosions are among those that do not converge: fewer of them now are compared, more are no improvement."""
+    before, now = (
+        scored(CONVERGED, share(hits, 12), outcome=Outcome.EXPLODED, reason="some exploded") for hits in (11, 0)
+    )
+    assert one(CONVERGED, before, now).state == "regression"
+    assert one(CONVERGED, now, before).state == "pass"
+
+
+def test_relaxations_that_stop_converging_are_a_regression():
+    """All of the few starts of a quick run, among fifty metrics that did not change: their steps have no value now."""
+    others = [(replace(DRIFT, key=f"drift_{k}"), Interval(1.0, 0.9, 1.1, 8)) for k in range(50)]
+    steps = Metric("steps", "steps", "1", better="lower", tolerance=2.0, least=0.0, exact=True)
+    before, none = Interval(80.0, 70.0, 90.0, 6), scored(steps, None, outcome=Outcome.NOT_CONVERGED, reason="6 of 6")
+    comparison = compare(
+        [cell((CONVERGED, share(6, 6)), (steps, before), *others)],
+        [cell((CONVERGED, share(0, 6)), (steps, none), *others, outcome=Outcome.NOT_CONVERGED)],
+    )
+    assert [row.metric for row in comparison.of("regression")] == ["steps"]
+    partly = scored(steps, Interval(40.0, 38.0, 42.0, 3), outcome=Outcome.NOT_CONVERGED, reason="3 of 6")
+    comparison = compare(
+        [cell((CONVERGED, share(6, 6)), (steps, before))],
+        [cell((CONVERGED, share(3, 6)), (steps, partly), outcome=Outcome.NOT_CONVERGED)],
+    )
+    assert comparison.verdict == "pass"
+
+
+def test_a_bracket_of_no_length_is_not_exact():
+    """The largest stride within a limit is one of the few that were tried: another explosion halves it."""
+    metric = Metric("stride", "largest stride", "1", better="higher", relative_tolerance=0.4, least=0.0, bound=True)
+    row = one(metric, Interval(16.0, 16.0, math.inf, 4), Interval(8.0, 8.0, 8.0, 4))
+    assert (row.state, row.reason[:13]) == ("not comparable", "the value now")
+    assert "one of the few that were tried" in row.reason
+    assert one(metric, Interval(32.0, 32.0, math.inf, 8), Interval(4.0, 4.0, 8.0, 8)).state == "regression"
 
 
 def test_what_a_check_sees_is_where_its_regressions_begin():
@@ -184,6 +285,8 @@ ENDINGS = [
     (Outcome.EXPLODED, Outcome.FAILED, "regression"),
     (Outcome.EXPLODED, Outcome.COMPLETED, "improved"),
     (Outcome.FAILED, Outcome.COMPLETED, "improved"),
+    (Outcome.FAILED, Outcome.EXPLODED, "new"),
+    (Outcome.FAILED, Outcome.NOT_CONVERGED, "new"),
     (Outcome.COMPLETED, Outcome.NOT_CONVERGED, "pass"),
     (Outcome.EXPLODED, Outcome.EXPLODED, "pass"),
     (Outcome.FAILED, Outcome.FAILED, "not comparable"),
@@ -207,7 +310,10 @@ def test_a_metric_that_lost_its_value():
     row = one(DRIFT, base, exploded)
     assert (row.state, row.reason) == ("regression", "no value now: 8 of 8 replicas exploded")
     stalled = scored(DRIFT, None, outcome=Outcome.NOT_CONVERGED, reason="none converged")
-    assert one(DRIFT, base, stalled).state == "not comparable"
+    row = one(DRIFT, base, stalled)
+    assert (row.state, row.reason) == ("regression", "no value now: none converged")
+    partly = scored(DRIFT, base, outcome=Outcome.NOT_CONVERGED, reason="3 of 8 did not converge")
+    assert one(DRIFT, partly, stalled).state == "not comparable"
     alone = scored(DRIFT, None, outcome=Outcome.UNSUPPORTED, reason="no result of its twin here")
     assert one(replace(DRIFT, twin=True), base, alone).state == "missing"
     assert one(DRIFT, base, alone).state == "regression"
@@ -236,7 +342,8 @@ def test_a_bound_is_compared_on_the_side_where_it_is_one():
     at_most = Interval(1e-5, -math.inf, 1e-5, 6)
     row = one(metric, at_most, Interval(0.1, 0.09, 0.12, 6))
     assert (row.state, row.high) == ("regression", math.inf)
-    assert row.low == pytest.approx(0.1 - 1e-5 - 0.02)
+    # its own lower side is what matters
+    assert row.low == pytest.approx(0.1 - 1e-5 - 0.01)
     assert one(metric, Interval(0.1, 0.09, 0.12, 6), at_most).state == "improved"
     at_least = Interval(0.1, 0.1, math.inf, 6)
     row = one(metric, at_least, Interval(0.2, 0.19, 0.21, 6))
@@ -261,6 +368,23 @@ def test_times_are_compared_on_one_running_machine_only():
     assert states("a1", "a1") == "regression"
     assert states("a1", "b2") == "not comparable"
     assert states(None, None) == "not comparable"
+    before, now = cell((metric, exact(1.0)), boot="a1"), cell((metric, exact(9.0)), boot="a1")
+    now = replace(now, provenance={**now.provenance, "device": "cuda"})
+    assert compare([before], [now]).rows[1].state == "not comparable"
+
+
+def test_a_faster_model_is_no_regression():
+    """Ratios of two times say nothing of a model: each is worse where its denominator, or the rest, became faster."""
+    cards = {name: find_protocol(name).metrics for name in ("speed", "mts", "relax")}
+    ratios = ("engine", "batch_gain", "speedup", "speedup_twin")
+    assert all(cards["speed"][key].better is None for key in ratios)
+    elsewhere = [metric for name in ("mts", "relax") for metric in cards[name].values() if "speedup" in metric.key]
+    assert len(elsewhere) > 3
+    assert all(metric.better is None for metric in elsewhere)
+    # what is compared depends on the machine, and moves by a tenth and more between two runs on it
+    compared = [metric for metric in cards["speed"].values() if metric.better]
+    assert all(metric.timed and metric.relative_tolerance >= 0.25 for metric in compared)
+    assert {"time_1", "time_8", "memory_8", "ns_per_day"} <= {metric.key for metric in compared}
 
 
 @pytest.mark.parametrize(
@@ -275,6 +399,18 @@ def test_answers_to_different_questions_are_refused(changed, said):
     pair = (DRIFT, exact(1.0))
     with pytest.raises(CompareError, match=said):
         compare([cell(pair)], [cell(pair, **changed)])
+
+
+def test_other_versions_of_a_system_are_refused():
+    def on(system):
+        known = {} if system is None else {"digests": {"system": system}}
+        return replace(cell((DRIFT, exact(1.0))), provenance=known)
+
+    with pytest.raises(CompareError, match=r"measured on si-64 2, the baseline on si-64 1: make a new baseline"):
+        compare([on("si-64 1")], [on("si-64 2")])
+    # where one side does not say
+    for known in ("si-64 2", None):
+        assert compare([on(None)], [on(known)]).verdict == "pass"
 
 
 def test_cells_on_one_side_only():

@@ -315,7 +315,11 @@ def test_file_says_what_was_measured(tmp_path, capsys):
     assert json.loads(data.attrs["protocol_card"])["metrics"]["end"]["unit"] == "eV"
     origin = json.loads(data.attrs["provenance"])
     assert (origin["seeds"], origin["dtype"], origin["threads"]) == ({"seed": 7}, "float64", 1)
-    assert origin["digests"] == {"model": cell.model.digest, "protocol": cell.protocol.digest}
+    assert origin["digests"] == {
+        "model": cell.model.digest,
+        "protocol": cell.protocol.digest,
+        "system": f"si-64 {cell.system_version}",
+    }
     assert capsys.readouterr().out == ""
 
 

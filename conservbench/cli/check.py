@@ -46,9 +46,11 @@ def check(
     """Compare the results in DIR with a baseline, metric by metric. Nothing is measured.
 
     A metric is a regression if it is worse by more than its protocol card tolerates and both intervals say that this is
-    no chance: a check of an unchanged model calls any of them one in no more than 1 % of cases, however many there are.
-    A cell that was measured before and failed or exploded now is one, too. Where DIR and the baseline hold one model
-    each, they are compared whatever their names. Other versions of a protocol, or other tiers, are not compared.
+    no chance: the tests of an unchanged model call any of them one in no more than 1 % of cases, however many there
+    are. That covers tests, not endings: a cell that was measured before and failed or exploded now, and a metric that
+    lost its value as nothing converged, are regressions without a test, and so is an exact number beyond its tolerance.
+    Where DIR and the baseline hold one model each, they are compared whatever their names. Other versions of a protocol
+    or a system, or other tiers, are not compared; times and memory only within one running machine.
 
     Exit code: 0 no regression, 1 regression, 2 wrong usage or other versions, 4 nothing comparable.
 
@@ -86,34 +88,43 @@ def check(
 
 
 def measured(folder: Path) -> tuple[ScoredCell, ...]:
-    """The cells of a folder of results, or of an entry or a folder of them.
+    """The cells of a folder of results, or of an entry or a folder of them; results come first where there are both.
 
     Raises:
         ValueError: there is nothing of the kind.
     """
     from conservbench.leaderboard.entry import read_entries
 
-    if (folder / "entries").is_dir():
-        return read_entries(folder / "entries")
-    if folder.is_file() or any(folder.glob("*.json")):
-        return read_entries(folder)
+    if (entries := _entries(folder)) is not None:
+        return read_entries(entries)
     return _scored(folder)
 
 
 def baseline_of(path: Path, head: Sequence[ScoredCell]) -> tuple[ScoredCell, ...]:
-    """The cells of a baseline, whose protocols are those of what is measured now.
+    """The cells of a baseline, whose protocols are those of what is measured now; found as :func:`measured` finds them.
 
     Raises:
+        CommandError: it holds no cell.
         ValueError: there is no baseline, or it was measured by other versions of the protocols.
     """
     from conservbench.leaderboard.entry import read_entries
 
-    known = [cell.protocol for cell in head]
-    if (path / "entries").is_dir():
-        return read_entries(path / "entries", known)
-    if path.is_dir() and not any(path.glob("*.json")):
+    entries = _entries(path) if path.exists() else path
+    if entries is None:
         return _scored(path)
-    return read_entries(path, known)
+    cells = read_entries(entries, [cell.protocol for cell in head])
+    if not cells:
+        raise CommandError(f"{path} has no cells: there is nothing to compare with", USAGE)
+    return cells
+
+
+def _entries(path: Path) -> Path | None:
+    """Where entries are read from; None where results are."""
+    if any(path.glob("*/*/*.nc")):
+        return None
+    if (path / "entries").is_dir():
+        return path / "entries"
+    return path if path.is_file() or any(path.glob("*.json")) else None
 
 
 def renamed(head: Sequence[ScoredCell], base: Sequence[ScoredCell], name: str | None) -> tuple[ScoredCell, ...]:

@@ -29,8 +29,8 @@ _HEADINGS: Final = ("metric", "before", "now", "for the worse", "seen from", "")
 
 _NOTE: Final = (
     f"The tests of an unchanged model call any of its metrics a regression in no more than {100 * FAMILY_RATE:g} % of"
-    " cases; how cells end is not tested. A change is for the worse where it is positive; 'seen from' is the least one that this check would have"
-    " called a regression."
+    " cases; how cells end is not tested. A change is for the worse where it is positive; 'seen from' is the least one"
+    " that this check would have called a regression."
 )
 
 # what XML 1.0 cannot hold, not even escaped

@@ -146,6 +146,16 @@ def test_a_baseline_of_nothing_is_refused():
     assert "no score has a value" in told.stderr
 
 
+def test_a_baseline_without_cells_is_refused():
+    write_entry([nve_cell(1.0)], Path("head.json"))
+    document = json.loads(Path("head.json").read_text())
+    Path("empty.json").write_text(json.dumps({**document, "protocols": {}, "models": {}, "cells": []}))
+    told = CliRunner().invoke(main, ["check", "head.json", "--against", "empty.json"])
+    assert told.exit_code == 2
+    assert "empty.json has no cells: there is nothing to compare with" in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+
+
 def test_from_measurement_to_check(monkeypatch):
     """A toy is measured, kept as a baseline, and measured again with other random numbers."""
     monkeypatch.setattr("conservbench.process.configure", lambda: None)
@@ -163,6 +173,14 @@ def test_from_measurement_to_check(monkeypatch):
     assert drift["state"] == "pass"
     assert drift["base"]["value"] != drift["head"]["value"]
     assert invoke("check", "2", "--against", "1").startswith("No regression")
+    # a baseline that lies among results is not taken for them
+    invoke("baseline", "1", "--out", "2/baseline.json")
+    document = json.loads(invoke("check", "2", "--against", "2/baseline.json", "--json"))
+    drift = next(row for row in document["rows"] if row["metric"] == "drift")
+    assert drift["base"]["value"] != drift["head"]["value"]
+    document = json.loads(invoke("check", "1", "--against", "2", "--json"))
+    again = next(row for row in document["rows"] if row["metric"] == "drift")
+    assert again["base"]["value"] == drift["head"]["value"]
 
 
 # what tools read
