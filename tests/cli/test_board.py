@@ -1,6 +1,7 @@
 """``conservbench board`` on result files and on entries."""
 
 import json
+import re
 
 import pytest
 import xarray as xr
@@ -109,3 +110,12 @@ def test_check_and_site_exclude_each_other(results, tmp_path):
 def test_a_folder_with_nothing_in_it(tmp_path):
     with pytest.raises(EntryError, match="no entries"):
         invoke(tmp_path, "--out", tmp_path / "board")
+
+
+def test_the_site_counts_what_installed_protocols_ask(results, tmp_path):
+    run = invoke(results(), "--html", tmp_path / "site")
+    assert run.exit_code == 0
+    page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    (measured, asked) = re.search(r">(\d+) of (\d+)</td></tr>", page).groups()
+    assert measured == "0"
+    assert int(asked) > 5

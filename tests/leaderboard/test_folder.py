@@ -120,3 +120,14 @@ def test_the_smoke_tier_is_refused(cell, tmp_path):
 def test_names_that_file_systems_refuse(cell, tmp_path):
     assert publish([cell("ase:a.b:c")], tmp_path) == ["README.md", "entries/ase%3Aa.b%3Ac.json"]
     assert "](entries/ase%253Aa.b%253Ac.json)" in (tmp_path / "README.md").read_text()
+
+
+def test_the_page_counts_what_installed_protocols_ask(cell, tmp_path):
+    publish([cell("a", (0.0, 0.1), system=system) for system in ("si-64", "si-liquid-64")], tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    assert "| a | usable | 2 of 2 |" not in page
+    (row,) = [line for line in page.splitlines() if line.startswith("| a | usable with care |")]
+    measured, _, asked = row.split("|")[3].split()
+    assert int(measured) == 2
+    assert int(asked) > 5
+    assert "relax on si-vacancy-63" in page
