@@ -194,9 +194,13 @@ def _twins(cells: Sequence[ScoredCell]) -> list[str]:
 def _twin_table(twin: TwinTable) -> list[str]:
     # a tier that all rows share is told once
     several = len({row.tier for row in (*twin.costs, *twin.saves)}) > 1
+    machines = len({row.machine for row in twin.saves}) > 1
     names = [f"{scheme}: {name}" for scheme, name in zip(twin.schemes, twin.members, strict=True)]
     costs, saves = (
-        [(_twin_label(row, several), *(_twin_field(row, score) for score in row.scores)) for row in rows]
+        [
+            (_twin_label(row, tier=several, machine=machines), *(_twin_field(row, score) for score in row.scores))
+            for row in rows
+        ]
         for rows in (twin.costs, twin.saves)
     )
     divider = [("what it saves:", *([""] * len(names)))] if costs and saves else []
@@ -204,8 +208,11 @@ def _twin_table(twin: TwinTable) -> list[str]:
     return [*table((heading, *names), [*costs, *divider, *saves]), *_twin_sentences(twin), ""]
 
 
-def _twin_label(row: TwinRow, several: bool) -> str:
-    return f"{label_of(row.metric)}, {row.system}{f', {row.tier} tier' if several else ''}"
+def _twin_label(row: TwinRow, *, tier: bool, machine: bool) -> str:
+    parts = [label_of(row.metric), row.system]
+    parts += [f"{row.tier} tier"] if tier else []
+    parts += [f"on {row.machine}"] if machine and row.machine else []
+    return ", ".join(parts)
 
 
 def _twin_field(row: TwinRow, score: Score | None) -> str:

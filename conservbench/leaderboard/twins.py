@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from conservbench.cards import row_name
-from conservbench.leaderboard.machine import machine_of
+from conservbench.leaderboard.machine import machine_name, machine_of
 from conservbench.outcome import Outcome
 from conservbench.scheme import KINDS
 from conservbench.statistics import Interval
@@ -39,6 +39,7 @@ class TwinRow:
         version: of its card.
         tier: which settings.
         system: name of the system.
+        machine: which running machine times were taken on, in words; empty for what is no time.
         metric: what is compared.
         scores: one a member of the table; None where there is no such cell, or it lacks the metric.
         changes: one a member: its value less that of the gradient, their errors taken as independent; None for the
@@ -50,6 +51,7 @@ class TwinRow:
     version: int
     tier: str
     system: str
+    machine: str
     metric: Metric
     scores: tuple[Score | None, ...]
     changes: tuple[Interval | None, ...]
@@ -184,6 +186,7 @@ def _row(metric: Metric, members: Sequence[str], group: Sequence[ScoredCell]) ->
         version=card["version"],
         tier=group[0].tier,
         system=group[0].system,
+        machine=machine_name(group[0]) if machine_of(group[0]) else "",
         metric=metric,
         scores=scores,
         changes=(None, *(change_of(score, scores[0]) for score in scores[1:])),

@@ -175,7 +175,7 @@ def _cost_row(row: TwinRow) -> CostRow:
         idle = score.value is None and score.outcome is Outcome.UNSUPPORTED
         text = "–" if idle else value_of(score, row.metric)
         fields.append(Field(text, score.value, score.gate, _said_of(change, row.metric.digits)))
-    title = plain(f"{row.title}, {row.tier}")
+    title = plain(f"{row.title}, {row.tier}{f', on {row.machine}' if row.machine else ''}")
     return CostRow(title, row.protocol, row.system, label_of(row.metric), limits_of(row.metric), tuple(fields))
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from conservbench.cards import Metric
-from conservbench.leaderboard.twins import change_of, scheme_of, twins
+from conservbench.leaderboard.page import markdown
+from conservbench.leaderboard.twins import change_of, is_lost, scheme_of, twins
 from conservbench.outcome import Outcome
 from conservbench.scored import Score
 
@@ -75,6 +76,42 @@ def test_times_come_from_speed_or_else_from_mts(make_cell):
     assert [score and score.value for score in table.saves[0].scores] == [None, 2.6]
     (table,) = twins([*base, timed("mts", MTS, "mts", ratio), timed("mts", MTS, "speed", time)])
     assert [(row.protocol, row.metric.key) for row in table.saves] == [("speed", "time_1")]
+
+
+def test_times_of_two_machines_have_a_row_each_that_says_so(make_cell):
+    time = Metric("time_1", "time", "µs/atom", headline=True)
+
+    def timed(name, card, boot):
+        cell = make_cell(name, model=card, protocol={"name": "speed"})
+        score = Score(name, "speed", "si-64", "time_1", 2.6, 2.5, 2.7, time.unit, 6, Outcome.COMPLETED, None)
+        provenance = {**cell.provenance, "boot": boot, "processor": "P", "threads": 1}
+        return replace(cell, metrics={"time_1": time}, scores=(score,), provenance=provenance)
+
+    base = [make_cell("gradient", (0.0, 0.1), model=GRADIENT), make_cell("mts", model=MTS)]
+    one = [timed("gradient", GRADIENT, "b1"), timed("mts", MTS, "b1")]
+    other = [make_cell("direct", model=DIRECT), timed("direct", DIRECT, "b2")]
+    (table,) = twins([*base, *one, *other])
+    assert [row.machine for row in table.costs] == [""]
+    assert [row.machine for row in table.saves] == ["P, threads: 1, boot b1", "P, threads: 1, boot b2"]
+    page = markdown([*base, *one, *other])
+    assert r"| time \[µs/atom\], si-64, on P, threads: 1, boot b1 | 2.60 ± 0.10 | – | 2.60 ± 0.10 |" in page
+    assert r"| time \[µs/atom\], si-64, on P, threads: 1, boot b2 | – | 2.60 ± 0.10 | – |" in page
+    assert r"| time \[µs/atom\], si-64 | 2.60 ± 0.10 | 2.60 ± 0.10 |" in markdown([*base, *one])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "gate", "lost"),
+    [
+        (Outcome.FAILED, None, True),
+        (Outcome.NOT_CONVERGED, None, True),
+        (Outcome.COMPLETED, None, True),
+        (Outcome.EXPLODED, "fail", True),
+        (Outcome.UNSUPPORTED, None, False),
+    ],
+)
+def test_a_gate_without_a_value_is_lost(outcome, gate, lost):
+    assert is_lost(Score("m", "p", "s", "x", None, None, None, "1", 0, outcome, gate)) is lost
+    assert not is_lost(None)
 
 
 def test_controls_come_last(make_cell):
