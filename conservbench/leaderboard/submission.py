@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -88,7 +89,7 @@ def _counted(sentences: Iterable[str]) -> list[str]:
 
 
 def _holes(cell: ScoredCell) -> Iterator[str]:
-    """What has no value: the whole cell, or metrics that tables show or that have a gate."""
+    """What has no value, or none with an interval: the whole cell, or metrics that tables show or that have a gate."""
     where = f"entry: {cell.protocol['name']} / {cell.system}"
     if all(score.value is None for score in cell.scores):
         yield f"{where}: nothing has a value: it ended as {cell.outcome}: {cell.reason:.{LONGEST_SHOWN}}"
@@ -96,7 +97,11 @@ def _holes(cell: ScoredCell) -> Iterator[str]:
     in_tables = {metric.key for metric in cell.headlines}
     holes: dict[str, list[str]] = {}
     for score in cell.scores:
-        if score.value is None and (score.metric in in_tables or gated(cell.metrics.get(score.metric))):
+        if score.metric not in in_tables and not gated(cell.metrics.get(score.metric)):
+            continue
+        if score.low == -math.inf and score.high == math.inf:
+            holes.setdefault(f"nothing bounds what {score.n} samples gave", []).append(score.metric)
+        elif score.value is None:
             reason = f"{score.outcome}: {score.reason or cell.reason or 'without a reason'}"
             holes.setdefault(f"{reason:.{LONGEST_SHOWN}}", []).append(score.metric)
     for reason, keys in holes.items():

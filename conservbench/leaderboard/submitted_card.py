@@ -37,6 +37,9 @@ _CHECKPOINT: Final = ".safetensors"
 _ANALYTIC: Final = ("edip", "stillinger_weber", "toy")
 """Loaders of the suite whose models are made of their options; all others need a checkpoint."""
 
+_GRADIENT_ALONE: Final = ("edip", "stillinger_weber")
+"""Loaders of the suite whose models have no direct forces."""
+
 _RUNS_CODE: Final = ("ase",)
 """Loaders that run what their options name."""
 
@@ -144,6 +147,8 @@ def _against(card: ModelCard, models: Sequence[str]) -> Iterator[str]:
         yield f"unknown loader {card.loader!r:.80}{did_you_mean(card.loader, loaders)}"
     elif card.loader in _RUNS_CODE:
         yield f"loader {card.loader!r} runs code that the card names; expected one that reads a checkpoint"
+    elif card.loader in _GRADIENT_ALONE and card.scheme.kind == "direct":
+        yield f"scheme is 'direct'; loader {card.loader!r} has gradient forces alone"
     known = _systems()
     for name in card.systems:
         if name not in known:

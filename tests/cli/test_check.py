@@ -128,6 +128,18 @@ def test_json_has_every_row():
     assert (row["state"], row["change"], row["base"]["value"], row["head"]["value"]) == ("regression", 8.0, 1.0, 9.0)
 
 
+def test_baseline_holds_one_version():
+    for version, model in ((1, "net"), (2, "net")):
+        one = nve_cell(1.0, model=model)
+        Path("entries").mkdir(exist_ok=True)
+        path = Path("entries") / f"{version}.json"
+        write_entry([replace(one, system=f"s{version}", model={**one.model, "version": version})], path)
+    told = CliRunner().invoke(main, ["baseline", "entries", "--out", "kept.json"])
+    assert told.exit_code == 2
+    assert "model net is there in versions 1 and 2: an entry holds one" in told.stderr
+    assert not Path("kept.json").exists()
+
+
 def test_baseline_keeps_scores_without_pictures():
     write_entry([nve_cell(1.0), nve_cell(2.0, model="other")], Path("all.json"))
     told = CliRunner().invoke(main, ["baseline", "all.json", "--out", "kept/baseline.json", "-m", "net", "--json"])

@@ -209,6 +209,10 @@ CARDS = {
     "no checkpoint": ({"checkpoint": None}, "missing key 'checkpoint': loader 'mace' makes no model without one"),
     "neither": ({"checkpoint": None, "sha256": None}, "missing key 'checkpoint': loader 'mace' makes no model with"),
     "a loader that runs code": ({"loader": "ase"}, "loader 'ase' runs code that the card names"),
+    "a direct twin of a classical potential": (
+        {"loader": "stillinger_weber", "checkpoint": None, "sha256": None, "twin": "si-sw"},
+        "scheme is 'direct'; loader 'stillinger_weber' has gradient forces alone",
+    ),
     "another toy's twin": (
         {"loader": "toy", "checkpoint": None, "sha256": None, "twin": "harmonic", "options": {"curl": 9.9}},
         "twin 'harmonic' is another model: without a checkpoint, it is made of its options",
@@ -647,6 +651,12 @@ def test_what_has_no_value_is_remarked_first_and_whole():
     assert checked(entry=entry) == []
 
 
+def test_a_value_that_nothing_bounds_is_remarked():
+    entry = forged(lambda d, c, s: s.update(low=None, high=None, n=1))
+    assert checked(entry=entry) == []
+    assert "entry: nve / si-64: no value of drift: nothing bounds what 1 samples gave" in remarked(CARD, entry)
+
+
 def test_every_option_is_remarked_by_itself():
     options = {"comment": "harmless " * 40, "inner": {"factory": "os:system"}, "device": "x\u202e"}
     said = remarked({**CARD, "options": options})
@@ -752,7 +762,7 @@ def test_a_link_and_a_folder_are_no_artifact(artifact, tmp_path):
 
 
 def test_an_artifact_needs_a_checksum(artifact):
-    card = {key: value for key, value in CARD.items() if key not in ("checkpoint", "sha256")} | {"loader": "edip"}
+    card = {key: value for key, value in CARD.items() if key not in ("checkpoint", "sha256")} | {"loader": "toy"}
     assert checked(card, entry_of(card), artifact) == ["artifact: the card has no sha256 to compare it with"]
 
 
@@ -777,6 +787,20 @@ def test_the_command_accepts(files, artifact):
     assert (report["model"], report["accepted"], report["problems"]) == ("acme-direct", True, [])
     hole = "entry: relax / si-vacancy-63: no value of regret: unsupported: nothing to be compared with"
     assert hole in report["remarks"]
+
+
+def test_the_command_compares_with_what_is_published(files, artifact, tmp_path):
+    entry = forged(lambda d, c, s: c["provenance"].update(boot="0123456789abcdef"))
+    files[1].write_text(spelled_out(entry), encoding="utf-8")
+    board = tmp_path / "board" / "entries"
+    board.mkdir(parents=True)
+    rival = json.loads(json.dumps(entry).replace('"acme-direct"', '"rival"'))
+    (board / "rival.json").write_text(spelled_out(rival), encoding="utf-8")
+    # one that was measured by an older version does not stop it
+    (board / "older.json").write_text(json.dumps({**rival, "schema": 1}), encoding="utf-8")
+    done = run("--card", files[0], "--entry", files[1], "--artifact", artifact, "--published", board.parent)
+    assert done.exit_code == 0
+    assert "look at: entry: boot 0123456789abcdef is that of rival" in done.stdout
 
 
 def test_the_command_refuses_with_every_reason_on_a_line(files, artifact):
