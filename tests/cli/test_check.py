@@ -279,3 +279,9 @@ def test_summary_escapes_what_cards_say():
 def test_headline_of_a_clean_check():
     assert headline(Comparison(())) == "Nothing comparable: 0 metrics compared."
     assert headline(comparison(state="pass")) == "No regression: 1 metric compared, 1 missing."
+
+
+def test_no_address_in_a_summary_becomes_a_link():
+    text = summary(comparison(model="x https://x.org www.x.org", reason="ask me@x.org"))
+    assert "https:<!-- -->//x.org" in text
+    assert not re.search(r"://|www\.|@x", text)
