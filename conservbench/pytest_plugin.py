@@ -2,9 +2,10 @@
 
 For each card: a test for each conformance check (:mod:`conservbench.testing`); for each cell, a protocol on a system,
 one for how its measurement ended and one for each metric with a limit; with ``--conservbench-baseline``, one for each
-metric that is compared. A gate that fails fails its test. One that is unclear, because the interval straddles the
-limit, or that has no value, skips it with the reason: it has shown nothing. Models are measured anew in every session,
-as their code may have changed under the same version; a cell is measured when the first of its tests runs.
+metric that is compared, and a skipped one for each cell of these models that one side alone has. A gate that fails
+fails its test. One that is unclear, because the interval straddles the limit, or that has no value, skips it with the
+reason: it has shown nothing. Models are measured anew in every session, as their code may have changed under the same
+version; a cell is measured when the first of its tests runs.
 
 Nothing is imported or collected without the option.
 """
@@ -157,7 +158,8 @@ class _Session:
         """The cells of the baseline; one model there and one here are compared whatever their names.
 
         Raises:
-            ValueError: it is not there or not as it must be.
+            ValueError: it is not there or not as it must be, has no cell that is measured now, or has one in another
+                tier.
         """
         import json
 
@@ -168,7 +170,9 @@ class _Session:
             return ()
         cells = read_entries(self.baseline, [json.loads(cell.protocol.to_json()) for cell in self.cells])
         there, here = {cell.model["name"] for cell in cells}, {cell.model.name for cell in self.cells}
-        return known_as(cells, *here) if len(there) == len(here) == 1 else cells
+        cells = known_as(cells, *here) if len(there) == len(here) == 1 else cells
+        _refuse_strange(cells, self.cells, self.baseline)
+        return cells
 
     def candidate(self, card: ModelCard) -> Candidate:
         """The model of a card, loaded once; what went wrong is told once."""
@@ -278,14 +282,41 @@ def _collected(session: pytest.Session, here: _Session) -> Iterator[pytest.Item]
                 yield _Test.from_parent(place, name=metric.key, ask=_gate(here, cell, metric))
     if here.baseline is None:
         return
-    known = {(each.model["name"], each.protocol["name"], each.system) for each in before}
+    known = {_place_before(each): each for each in before}
     for cell in cells:
-        if (cell.model.name, cell.protocol.name, cell.system) not in known:
-            continue
         place = _subject(session, f"{_place_of(cell)}/baseline")
+        if _place_of(cell) not in known:
+            yield _Test.from_parent(place, name="outcome", ask=_skipped(f"{cell.label}: new: not in the baseline"))
+            continue
         compared = [metric.key for metric in _metrics_of(cell).values() if metric.better is not None]
         for key in ("outcome", *compared):
             yield _Test.from_parent(place, name=key, ask=_regression(here, cell, key))
+    measured = {_place_of(cell) for cell in cells}
+    for where, each in known.items():
+        if where not in measured and each.model["name"] in models:
+            place = _subject(session, f"{where}/baseline")
+            yield _Test.from_parent(place, name="outcome", ask=_skipped(f"{where}: missing: not measured now"))
+
+
+def _refuse_strange(before: Sequence[ScoredCell], cells: Sequence[Cell], baseline: Path) -> None:
+    """Refuse a baseline that has nothing to compare, or what was measured in another tier, before anything is measured.
+
+    Raises:
+        ValueError: with which cells it has.
+    """
+    tiers = {_place_before(each): each.tier for each in before}
+    shared = [cell for cell in cells if _place_of(cell) in tiers]
+    if not shared:
+        there = ", ".join(sorted(tiers)) or "no cells"
+        here = ", ".join(_place_of(cell) for cell in cells)
+        raise ValueError(f"{baseline} has nothing of what is measured: it has {there}; measured is {here}")
+    for cell in shared:
+        if tiers[_place_of(cell)] != cell.tier:
+            there = tiers[_place_of(cell)]
+            raise ValueError(
+                f"{baseline} has {_place_of(cell)} in tier {there}, measured is tier {cell.tier}:"
+                f" add --conservbench-tier {there}, or make a new baseline"
+            )
 
 
 def _subject(session: pytest.Session, name: str) -> _Subject:
@@ -294,6 +325,10 @@ def _subject(session: pytest.Session, name: str) -> _Subject:
 
 def _place_of(cell: Cell) -> str:
     return f"{cell.model.name}/{cell.protocol.name}/{cell.system}"
+
+
+def _place_before(cell: ScoredCell) -> str:
+    return f"{cell.model['name']}/{cell.protocol['name']}/{cell.system}"
 
 
 def _metrics_of(cell: Cell) -> dict[str, Metric]:
@@ -359,6 +394,13 @@ def _gate(here: _Session, cell: Cell, metric: Metric) -> Callable[[], None]:
             pytest.skip(f"{cell.label}{UNCLEAR}{said}")
         lines = [f"{cell.label}: {said}", f"  limit: {metric.source}", f"  again: {_command(cell)}"]
         raise AssertionError("\n".join(lines))
+
+    return ask
+
+
+def _skipped(reason: str) -> Callable[[], None]:
+    def ask() -> None:
+        pytest.skip(reason)
 
     return ask
 

@@ -10,9 +10,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from conservbench.cards import find_protocol
+from conservbench.cards import find_model, find_protocol
 from conservbench.leaderboard.entry import write_entry
+from conservbench.outcome import Outcome
 from conservbench.result import open_results
+from conservbench.scored import ScoredCell
 from conservbench.scoring import score
 from conservbench.testing import conformance_checks
 
@@ -88,6 +90,18 @@ def author(tmp_path_factory):
         return done.returncode, done.stdout + done.stderr
 
     run.folder = folder
+    return run
+
+
+@pytest.fixture
+def asked(author, monkeypatch, capsys):
+    """A session in this process, where what it needs is imported."""
+    monkeypatch.chdir(author.folder)
+
+    def run(*words):
+        code = pytest.main(["-p", "no:xdist", *words])
+        return code, "".join(capsys.readouterr())
+
     return run
 
 
@@ -168,6 +182,7 @@ def test_results_are_kept(session, author):
     assert not list((author.folder / "kept").rglob("*.lock"))
 
 
+@pytest.mark.slow
 def test_a_baseline_is_compared(session, author):
     cells = score(open_results(author.folder / "kept")).cells
     write_entry([cell for cell in cells if cell.model["name"] == "curled"], author.folder / "other.json")
@@ -189,6 +204,51 @@ def test_a_baseline_is_compared(session, author):
     assert re.search(r"curled / audit / si-64 / asymmetry: regression: .* was 0\.0016\d+, is 0\.016\d+", said)
 
 
+@pytest.fixture(scope="module")
+def earlier(author):
+    """An entry of two cells in the smoke tier, made up, and how to write one of it."""
+    systems = ("si-64", "si-liquid-64")
+
+    def write(name, model="curled", tier="smoke", systems=systems):
+        card = find_model(str(author.folder / "cards" / "curled.toml"))
+        document = json.loads(card.to_json())
+        protocol = json.loads(find_protocol("audit").to_json())
+        cells = [
+            ScoredCell({**document, "name": model}, protocol, system, tier, Outcome.COMPLETED, "", {}, {}, ())
+            for system in systems
+        ]
+        write_entry(cells, author.folder / name)
+        return ("--conservbench", "cards/curled.toml", *AUDIT, "--conservbench-baseline", name)
+
+    return write
+
+
+def test_cells_of_one_side_alone_are_skipped_with_the_reason(asked, earlier):
+    words = earlier("two.json")
+    words = ("--conservbench", "cards/calm.toml", *words)
+    code, said = asked(*words, "-k", "baseline and (liquid or calm)", "-rs")
+    assert code == 0, said
+    assert "curled/audit/si-liquid-64: missing: not measured now" in said
+    assert "audit / si-64 / calm: new: not in the baseline" in said
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({"systems": ["si-liquid-64"]}, "nothing of what is measured: it has curled/audit/si-liquid-64; measured is"),
+        (
+            {"tier": "quick"},
+            "has curled/audit/si-64 in tier quick, measured is tier smoke: add --conservbench-tier quick",
+        ),
+    ],
+)
+def test_a_baseline_that_cannot_be_compared_is_told_before_anything_is_measured(asked, earlier, how, expected):
+    code, said = asked(*earlier("strange.json", **how), "--collect-only")
+    assert code == 4
+    assert expected in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.slow
 def test_any_ase_calculator(author):
     """Warnings are errors in this repository; those of a calculator under test are shown, and break no measurement."""
@@ -205,6 +265,7 @@ def test_any_ase_calculator(author):
     assert "not minus the derivative of the energy" in said
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_is_told_once(author):
     """Once of the checks and once of the cell; the rest is skipped."""
     models = ("--conservbench", "ase:springs:absent", "--conservbench", "cards/wrong.toml")
@@ -230,8 +291,8 @@ def test_a_model_that_cannot_be_loaded_is_told_once(author):
         (("--conservbench", "swirl", "--conservbench-baseline", "none.json"), "no entry"),
     ],
 )
-def test_wrong_words_are_told_in_a_line(author, words, expected):
-    code, said = author(*words, "--collect-only")
+def test_wrong_words_are_told_in_a_line(asked, words, expected):
+    code, said = asked(*words, "--collect-only")
     assert code == 4
     assert expected in said
     assert "Traceback" not in said
