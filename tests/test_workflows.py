@@ -196,7 +196,7 @@ def test_the_action_compares(measured):
     write_entry(cells, measured.folder / "same.json")
     done = measured("Compare with the baseline", baseline="same.json")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "verdict=pass" in measured.outputs.read_text()
+    assert measured.outputs.read_text().endswith("verdict=pass\n")
     document = json.loads((measured.folder / "same.json").read_text())
     for row in document["cells"][0]["scores"]:
         if row["metric"] == "asymmetry":
@@ -206,8 +206,66 @@ def test_the_action_compares(measured):
     done = measured("Compare with the baseline", baseline="better.json")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "::error" in done.stdout
-    assert "verdict=regression" in measured.outputs.read_text()
+    assert measured.outputs.read_text().endswith("verdict=regression\n")
     assert (measured.folder / "conservbench-results" / "check.xml").is_file()
+
+    for row in document["cells"][0]["scores"]:
+        if row["metric"] == "asymmetry":
+            row.update({key: row[key] * 100 for key in ("value", "low", "high")})
+    (measured.folder / "worse.json").write_text(json.dumps(document))
+    done = measured("Compare with the baseline", baseline="worse.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert measured.outputs.read_text().endswith("verdict=improved\n")
+
+
+def fakes_of(folder, runner, code):
+    """A stand-in for the command, which ends as told."""
+    fakes = folder / "bin"
+    fakes.mkdir(exist_ok=True)
+    (fakes / "conservbench").write_text(f"#!/bin/bash\nexit {code}\n", encoding="utf-8")
+    (fakes / "conservbench").chmod(0o755)
+    steps = [{**each, "run": f'export PATH="{fakes}:$PATH"\n{each.get("run", "")}'} for each in steps_of(runner.action)]
+    return Runner({**runner.action, "runs": {"steps": steps}}, folder)
+
+
+@pytest.mark.parametrize(("code", "goes_on"), [(0, True), (3, True), (4, True), (2, False)])
+def test_what_failed_is_compared_too_and_fails_the_job(action, tmp_path, code, goes_on):
+    runner = fakes_of(tmp_path, Runner(action, tmp_path), code)
+    assert runner("Measure", models="mytoy").returncode == code
+    assert ("measured=true" in runner.outputs.read_text()) == goes_on
+
+
+def test_no_step_keeps_what_follows_from_telling(action):
+    """A step without a condition is left out once one has failed: measuring, or a comparison with a regression."""
+    conditions = {step["name"]: step.get("if", "") for step in action["runs"]["steps"]}
+    for name, wanted in [("Compare with the baseline", "baseline"), ("Judge the gates", "gates")]:
+        words = conditions[name].split(" && ")
+        assert words[0] == "always()"
+        assert words[1].startswith(f"inputs.{wanted} ")
+        assert words[2] == "steps.measure.outputs.measured == 'true'"
+    steps = load(ROOT / ".github" / "workflows" / "check.yml")["jobs"]["regression"]["steps"]
+    (compare,) = (step for step in steps if step.get("name") == "Compare")
+    assert compare["if"] == "always() && steps.head.outputs.measured == 'true'"
+    assert not any("continue-on-error" in step for step in (*steps, *action["runs"]["steps"]))
+
+
+@pytest.mark.parametrize(
+    ("code", "base", "head"), [(0, 0, 0), (3, 0, 3), (4, 4, 4), (2, 2, 2)], ids=["fine", "failed", "none", "usage"]
+)
+def test_a_base_that_cannot_be_measured_stops_nothing(tmp_path, code, base, head):
+    fakes = tmp_path / "bin"
+    fakes.mkdir()
+    for name, ends in (("conservbench", code), ("git", 0), ("python", 0)):
+        (fakes / name).write_text(f"#!/bin/bash\nexit {ends}\n", encoding="utf-8")
+        (fakes / name).chmod(0o755)
+    given = {"PATH": f"{fakes}{os.pathsep}{os.environ['PATH']}", "RUNNER_TEMP": str(tmp_path), "BASE": "0"}
+    given["GITHUB_OUTPUT"] = str(tmp_path / "outputs")
+    for name, expected in (("Measure the base", base), ("Measure the head", head)):
+        steps = load(ROOT / ".github" / "workflows" / "check.yml")["jobs"]["regression"]["steps"]
+        (step,) = (each for each in steps if each.get("name") == name)
+        done = subprocess.run(["bash", "-e", "-c", step["run"]], env={**os.environ, **given}, cwd=tmp_path)
+        assert done.returncode == expected
+    assert (tmp_path / "outputs").exists() == (code != 2)
 
 
 def test_the_action_refuses_wrong_words(action, tmp_path):
