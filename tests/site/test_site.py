@@ -139,7 +139,7 @@ def test_sides_have_no_row_of_dashes(site, cells, tmp_path):
 def test_costs_start_with_the_metric(site):
     text = (site[0] / "networks" / "net-gradient.html").read_text(encoding="utf-8")
     costs = text[text.index('id="costs"') :]
-    assert re.findall(r'<th scope="col">(\w+)</th>', costs)[:3] == ["metric", "protocol", "system"]
+    assert re.findall(r'<th scope="col">(\w+)</th>', costs)[:3] == ["metric", "system", "protocol"]
 
 
 def test_equal_cells_give_equal_pages(site, cells, tmp_path):
