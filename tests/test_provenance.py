@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from conservbench import provenance as module
-from conservbench.provenance import boot, git_state, provenance, version_of
+from conservbench.provenance import boot, git_state, on_one_machine, provenance, version_of
 
 
 def record():
@@ -63,3 +63,12 @@ def test_boot_tells_starts_of_machines_apart(monkeypatch, tmp_path):
     assert first == again == "7692c3ad3540bb80"
     assert other != first
     assert record()["boot"] == boot()
+
+
+def test_one_machine_is_one_running_machine_with_as_many_threads():
+    one = {"boot": "a", "processor": "p", "device": "cpu", "threads": 1}
+    assert on_one_machine([one, dict(one)])
+    for changed in ({"boot": "b"}, {"boot": None}, {"processor": "q"}, {"device": "cuda"}, {"threads": 8}):
+        assert not on_one_machine([one, {**one, **changed}])
+    # two machines that are not known are not one
+    assert not on_one_machine([{**one, "boot": None}, {**one, "boot": None}])

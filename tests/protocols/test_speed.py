@@ -20,14 +20,14 @@ from conservbench.outcome import Outcome
 from conservbench.protocols.speed import clock as clock_module
 from conservbench.protocols.speed import measure as measure_module
 from conservbench.protocols.speed.clock import ClockedModel, Reading, clock_of
-from conservbench.protocols.speed.judge import compare, judge, median_ratio
+from conservbench.protocols.speed.judge import compare, judge, median_ratio, resolved
 from conservbench.protocols.speed.measure import measure
-from conservbench.protocols.speed.memory import peak_growth
+from conservbench.protocols.speed.memory import held_back, peak_growth, resolution
 from conservbench.protocols.speed.plots import plots
 from conservbench.protocols.speed.settings import Settings
 from conservbench.scheme import Scheme
 from conservbench.state import from_atoms
-from conservbench.statistics import Interval
+from conservbench.statistics import Interval, median_interval
 from conservbench.systems import System, find_system
 
 SETTINGS = Settings(
@@ -309,6 +309,7 @@ def synthetic(rng, rounds=12, power=1.2, noise=0.05, busy=0.2, **attributes):
             "stride": 1,
             "time_step": 1.0,
             "device": "cpu",
+            "memory_resolution": 1e5,
             "left_out": "{}",
             **attributes,
         },
@@ -370,6 +371,8 @@ def test_a_twin_is_compared_within_one_running_machine_only():
         assert (found.interval, found.outcome) == (None, Outcome.UNSUPPORTED)
         assert found.reason == "its twin was not measured on the same machine since that was started"
     assert compare(synthetic(rng), synthetic(rng))[0].interval is None
+    wide = measured("a").assign_attrs(provenance=json.dumps({"boot": "a", "threads": 8}))
+    assert compare(measured("a"), wide)[0].interval is None
     busy = measured("a")
     busy["waited_seconds"] = busy.step_seconds
     assert "others had the processor" in compare(measured("a"), busy)[0].reason
@@ -413,6 +416,16 @@ def test_memory_that_nobody_tells_is_unsupported():
     assert (found.interval, found.outcome) == (None, Outcome.UNSUPPORTED)
     small = findings(data.assign(memory=0.0 * data.memory + 4096.0))["memory_8"].interval
     assert small == Interval(pytest.approx(0.004, abs=1e-4), 0.0, pytest.approx(0.104, abs=1e-3), 6)
+
+
+def test_intervals_of_memory_are_as_wide_as_the_machine_leaves_it_open():
+    narrow, wide = (
+        findings(synthetic(np.random.default_rng(7), memory_resolution=width))["memory_8"].interval
+        for width in (0.0, 4e6)
+    )
+    assert (wide.value, wide.low, wide.high) == pytest.approx((narrow.value, narrow.low - 4.0, narrow.high + 4.0))
+    drawn = {plot.key for plot in plots(synthetic(np.random.default_rng(7), memory_resolution=1e9))}
+    assert "memory" not in drawn
 
 
 # pictures
@@ -503,6 +516,24 @@ def test_the_peak_of_an_act_is_what_it_holds(megabytes):
     # two tensors at once; what was freed before counts again
     for _ in range(2):
         assert peak_growth(act, CPU) == pytest.approx(2e6 * megabytes, abs=1e6)
+
+
+@pytest.mark.skipif(math.isnan(peak_growth(lambda: None, CPU)), reason="the system does not tell the peak of memory")
+@pytest.mark.parametrize("megabytes", [5, 100])
+def test_the_interval_of_a_known_act_holds_it(megabytes):
+    """What the count of each CPU holds back is missing in every trial: order statistics over trials do not see it."""
+    size = 1_000_000 * megabytes
+    peaks = [peak_growth(lambda: torch.ones(size, dtype=torch.uint8), CPU) / 1e6 for _ in range(12)]
+    interval = resolved(median_interval(peaks), resolution(CPU) / 1e6)
+    assert interval.low <= megabytes <= interval.high
+
+
+@pytest.mark.parametrize(
+    ("n_cpus", "n_allowed", "pages"), [(1, 1, 64), (2, 2, 64 * math.sqrt(2)), (16, 4, 128), (64, 16, 1024)]
+)
+def test_what_the_counts_of_cpus_hold_back(n_cpus, n_allowed, pages):
+    """Two readings, a batch of max(32, 2 CPUs) pages each, added in square over those where the process runs."""
+    assert held_back(n_cpus, n_allowed) == pytest.approx(pages)
 
 
 @pytest.mark.parametrize(
