@@ -18,6 +18,7 @@ that a model became worse, never that it became better; in the baseline, it is t
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
@@ -536,10 +537,9 @@ class _Shift:
     def beyond(self, rate: float) -> float:
         """The least difference, in percent above the tolerance, that is as rare as this; infinite if there is none."""
         (before, _), (n_before, n_now) = self.hits, self.counts
-        for now in range(n_now + 1):
-            if replace(self, hits=(before, now)).p_value <= rate:
-                return PERCENT * (now / n_now - before / n_before - self.tolerance)
-        return math.inf
+        # the more hits now, the rarer
+        now = bisect_left(range(n_now + 1), True, key=lambda hits: replace(self, hits=(before, hits)).p_value <= rate)
+        return math.inf if now > n_now else PERCENT * (now / n_now - before / n_before - self.tolerance)
 
 
 def _freedom(errors: Sequence[float], counts: Sequence[int]) -> float:
