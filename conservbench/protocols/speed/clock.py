@@ -1,4 +1,8 @@
-"""A clock that stands still while others have the processor, and a model that knows how long it was asked."""
+"""A clock that stands still while others have the processor, and a model that knows how long it was asked.
+
+The account is that of the calling thread. A model that computes in several threads waits for the slowest of them, and
+what that waits for a processor lengthens the time of all: nothing tells how much.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,8 @@ Clock = Callable[[], Reading]
 def clock_of(device: torch.device) -> Iterator[Clock]:
     """A clock for acts on a device; it is read once the device has done all that it was given.
 
-    What a thread waits for a processor is not told for a CUDA device, whose work goes on meanwhile.
+    What a thread waits for a processor is not told for a CUDA device, whose work goes on meanwhile; nor is it for the
+    other threads of a model, whose waiting counts.
     """
     if device.type == "cuda":
         yield lambda: _after(device)

@@ -29,14 +29,14 @@ MICROSECONDS: Final = 1e6
 MEGABYTE: Final = 1e6
 """Bytes."""
 
-RESOLUTION: Final = 0.1
-"""MB that resident memory may be off: it counts pages, and scraps of freed memory are used again."""
-
 DAY: Final = 86400.0
 """Seconds."""
 
 BUSY: Final = 0.1
 """Share of waiting from which a machine is called busy."""
+
+_SCRAPS: Final = 1e5
+"""Bytes that the account of memory leaves open at least, also in a file that does not say what it does."""
 
 _ASTRAY: Final = "a step left the physical range"
 
@@ -134,11 +134,17 @@ def _memory(metric: str, peaks: xr.DataArray, data: xr.Dataset, size: int) -> Fi
     if str(size) not in json.loads(data.attrs["left_out"]) and not bool(np.isfinite(peaks).any()):
         reason = "the peak of resident memory can be told on Linux with glibc, and on CUDA devices, only"
         return Finding(metric, MEGABYTES, None, Outcome.UNSUPPORTED, reason)
-    return _guarded(metric, MEGABYTES, lambda: _resolved(median_interval(peaks)), data, size)
+    return _guarded(metric, MEGABYTES, lambda: resolved(median_interval(peaks), resolution(data)), data, size)
 
 
-def _resolved(peak: Interval) -> Interval:
-    return Interval(peak.value, max(0.0, peak.low - RESOLUTION), peak.high + RESOLUTION, peak.n)
+def resolution(data: xr.Dataset) -> float:
+    """MB that the account of memory leaves open, alike in all trials, on the machine that was measured."""
+    return float(data.attrs.get("memory_resolution", _SCRAPS)) / MEGABYTE
+
+
+def resolved(peak: Interval, width: float) -> Interval:
+    """The interval of a peak, wider by what the account of memory leaves open; memory does not shrink."""
+    return Interval(peak.value, max(0.0, peak.low - width), peak.high + width, peak.n)
 
 
 def _exponent(data: xr.Dataset) -> Finding:

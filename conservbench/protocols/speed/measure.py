@@ -20,7 +20,7 @@ from conservbench.models.base import Model, UnsupportedError, check_support
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Report
 from conservbench.protocols.speed.clock import ClockedModel, clock_of
-from conservbench.protocols.speed.memory import peak_growth
+from conservbench.protocols.speed.memory import peak_growth, resolution
 from conservbench.protocols.speed.settings import Repeat, Settings
 from conservbench.scheme import Scheme
 from conservbench.state import State, from_atoms
@@ -38,7 +38,8 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
     """Time steps of every size, of a batch, and of the gradient force where the model has it too, in turn.
 
     Every round repeats the same steps from the same states: what differs between rounds is the machine alone. Before
-    each, one call outside the clock puts the batch in motion, in which a model with a neighbour list searches.
+    each, one call outside the clock puts the batch in motion, in which a model with a neighbour list searches; in the
+    few steps that follow, atoms hardly move far enough for another search: nearly all searches are left out.
 
     Returns:
         Seconds of one inner step by round: ``step_seconds``, ``force_seconds`` (of it in predictions of the model) and
@@ -46,7 +47,7 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         atoms; ``batch_step_seconds`` of the replicas together; ``gradient_step_seconds`` of the system itself under
         gradient forces, for a model that is run by another scheme and has them. ``memory`` (bytes) by trial and size.
         A size that the model cannot be asked for is NaN, and ``left_out`` says why; likewise one at which a step left
-        the physical range.
+        the physical range. ``memory_resolution``: bytes by which all of ``memory`` may be off.
 
     Raises:
         UnsupportedError: the model lacks a channel or an element.
@@ -68,6 +69,7 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         "stride": scheme.stride,
         "time_step": settings.time_step,
         "device": model.device.type,
+        "memory_resolution": resolution(model.device),
         "left_out": json.dumps(left_out),
         "outcome": str(Outcome.EXPLODED if lost else Outcome.COMPLETED),
         "outcome_reason": "; ".join(f"a step of {_spelled(name)} left the physical range" for name in lost),

@@ -3,7 +3,8 @@
 On a CUDA device it is what torch's allocator hands out. On a processor torch keeps no account, and models may keep
 memory outside torch: there it is the resident memory of the process, whose peak Linux lets a process forget. Freed
 memory, which the C library holds on to, is given back before, so that the act must ask for its own again; what it frees
-in between and the library cannot use again counts, as it does in a simulation.
+in between and the library cannot use again counts, as it does in a simulation. The kernel keeps the count in parts, one
+a CPU, and adds a part to what it shows once that has a batch of pages: see :func:`resolution`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import math
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -22,6 +24,13 @@ import torch
 _STATUS: Final = Path("/proc/self/status")
 _CLEAR: Final = Path("/proc/self/clear_refs")
 _FORGET_PEAK: Final = "5"
+
+
+_LEAST_BATCH: Final = 32
+"""Pages that the count of a CPU may hold back, or twice the number of CPUs if that is more (lib/percpu_counter.c)."""
+
+_SCRAPS: Final = 1e5
+"""Bytes of freed memory that cannot be given back and are used again."""
 
 
 def peak_growth(act: Callable[[], object], device: torch.device) -> float:
@@ -44,6 +53,30 @@ def peak_growth(act: Callable[[], object], device: torch.device) -> float:
     held = _resident("VmRSS")
     act()
     return float(_resident("VmHWM") - held)
+
+
+def resolution(device: torch.device) -> float:
+    """Bytes by which :func:`peak_growth` may be off whatever is asked, and alike whenever it is.
+
+    Of each of its two readings, every CPU on which the process may run holds back up to a batch of pages (Linux 6.2 and
+    later; what threads held back before then is of that order). CPUs do so independently: their parts add in square.
+
+    Args:
+        device: whose memory.
+    """
+    if device.type != "cpu" or sys.platform != "linux":
+        return _SCRAPS
+    return _SCRAPS + held_back(os.cpu_count() or 1, len(os.sched_getaffinity(0))) * os.sysconf("SC_PAGE_SIZE")
+
+
+def held_back(n_cpus: int, n_allowed: int) -> float:
+    """Pages that the difference of two counts may lack.
+
+    Args:
+        n_cpus: CPUs of the machine.
+        n_allowed: those on which the process may run.
+    """
+    return 2.0 * max(_LEAST_BATCH, 2 * n_cpus) * math.sqrt(n_allowed)
 
 
 def _give_back() -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from conservbench.plot import Axis, Line, Plot, line
-from conservbench.protocols.speed.judge import MEGABYTE, MICROSECONDS, RESOLUTION
+from conservbench.protocols.speed.judge import MEGABYTE, MICROSECONDS, resolution
 from conservbench.statistics import Interval, median_interval
 
 ATOMS = Axis("number of atoms", log=True)
@@ -23,7 +23,7 @@ def plots(data: xr.Dataset) -> list[Plot]:
     sizes = data["size"]
     drawn = [_time(data, sizes)]
     # less cannot be told from nothing
-    peaks = (data.memory / MEGABYTE).where(lambda growth: growth.median("trial") >= RESOLUTION)
+    peaks = (data.memory / MEGABYTE).where(lambda growth: growth.median("trial") >= resolution(data))
     if bool(peaks.notnull().any()):
         drawn.append(_memory(peaks))
     return [*drawn, _rounds(data)]
