@@ -52,7 +52,8 @@ def _compared(cell: ScoredCell) -> list[str]:
     """Names of the models whose results its metrics compare it with."""
     card = cell.model
     others = {
-        "twin": card.get("twin"),
+        # the twin that a gradient names has other forces: it is compared with the gradient, not the gradient with it
+        "twin": None if card["scheme"] == "gradient" else card.get("twin"),
         "parent": card.get("parent"),
         "control": (card.get("tuning") or {}).get("control"),
     }

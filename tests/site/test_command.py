@@ -45,6 +45,9 @@ def test_what_a_metric_compares_with_is_measured_too(cells):
     tuned = replace(alone, model=card, metrics={"a": replace(metric, parent=True), "b": replace(metric, control=True)})
     models = ("net-direct", "path/to/net.toml", "path/to/net-control.toml")
     assert asked(command_of(tuned, HERE))["models"] == models
+    # a gradient is compared with none of its twins
+    gradient = replace(beside, model={**alone.model, "scheme": "gradient"})
+    assert asked(command_of(gradient, HERE))["models"] == ("net-direct",)
     # the model that others are compared with is not measured twice
     own = replace(beside, model={**alone.model, "twin": "net-direct"})
     assert asked(command_of(own, HERE))["models"] == ("net-direct",)
