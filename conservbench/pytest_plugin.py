@@ -307,8 +307,7 @@ def _refuse_strange(before: Sequence[ScoredCell], cells: Sequence[Cell], baselin
     tiers = {_place_before(each): each.tier for each in before}
     shared = [cell for cell in cells if _place_of(cell) in tiers]
     if not shared:
-        there = ", ".join(sorted(tiers)) or "no cells"
-        here = ", ".join(_place_of(cell) for cell in cells)
+        there, here = _first(sorted(tiers)), _first([_place_of(cell) for cell in cells])
         raise ValueError(f"{baseline} has nothing of what is measured: it has {there}; measured is {here}")
     for cell in shared:
         if tiers[_place_of(cell)] != cell.tier:
@@ -317,6 +316,11 @@ def _refuse_strange(before: Sequence[ScoredCell], cells: Sequence[Cell], baselin
                 f"{baseline} has {_place_of(cell)} in tier {there}, measured is tier {cell.tier}:"
                 f" add --conservbench-tier {there}, or make a new baseline"
             )
+
+
+def _first(names: Sequence[str], most: int = 8) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "nothing") + rest
 
 
 def _subject(session: pytest.Session, name: str) -> _Subject:
