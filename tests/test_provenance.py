@@ -49,13 +49,15 @@ def test_git_state(monkeypatch):
 
 def test_boot_tells_starts_of_machines_apart(monkeypatch, tmp_path):
     source = tmp_path / "boot_id"
-    monkeypatch.setattr(module, "BOOT_ID", source)
     found = []
-    for text in (None, "one\n", "one", "two"):
-        boot.cache_clear()
-        if text is not None:
-            source.write_text(text)
-        found.append(boot())
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "BOOT_ID", source)
+        for text in (None, "one\n", "one", "two"):
+            boot.cache_clear()
+            if text is not None:
+                source.write_text(text)
+            found.append(boot())
+    # later tests are to find this machine
     boot.cache_clear()
     nowhere, first, again, other = found
     assert nowhere is None
