@@ -457,13 +457,19 @@ def test_a_link_is_not_followed(repository, tmp_path):
 def test_strange_paths_and_words_stay_text(repository):
     strange = {"models/$(touch pwned).toml": "bad\n", "models/a\n::error::x.toml": "bad\n", "models/-x.toml": "bad\n"}
     code, said = repository.propose({**PAIR, **strange, "models/net.toml": "::error::hello\n"})
-    assert code == 0, said
+    assert code == 1, said
     assert not list(repository.root.rglob("pwned"))
     lines = said.splitlines()
     token = lines[0].removeprefix("::stop-commands::")
     assert re.fullmatch(r"quiet-[0-9a-f]{32}", token)
     assert lines[-1] == f"::{token}::"
-    assert sum("for a reviewer" in line for line in lines) == 3
+    assert sum(line.startswith("refused: not the file of a model") for line in lines) == 3
+
+
+@pytest.mark.parametrize("name", ["_best.json", ".evil.json", "evil%41.json", "more/net.json"])
+def test_what_the_board_would_read_is_the_entry_of_a_model(repository, name):
+    code, said = repository.propose({**PAIR, f"leaderboard/entries/{name}": "good entry\n"})
+    assert (code, "refused: not the file of a model" in said) == (1, True), said
 
 
 def test_code_of_the_head_is_not_run(repository):

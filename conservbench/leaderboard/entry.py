@@ -154,7 +154,7 @@ def write_entries(cells: Sequence[ScoredCell], folder: Path) -> list[Path]:
         models.setdefault(cell.model["name"], []).append(cell)
     paths = []
     for name, own in sorted(models.items()):
-        paths.append(folder / f"{quote(name, safe='')}.json")
+        paths.append(folder / entry_name(name))
         write_entry(own, paths[-1])
     return paths
 
@@ -167,7 +167,8 @@ def read_entries(path: Path, known: Iterable[Mapping[str, Any]] = ()) -> tuple[S
         known: documents of protocol cards, with digests, that are not installed, such as those of results at hand.
 
     Raises:
-        EntryError: there is none, one is not as it must be, or a protocol is not at hand in the version it names.
+        EntryError: there is none, one is not as it must be, a file of a folder is not named by its one model, or a
+            protocol is not at hand in the version it names.
     """
     paths = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not paths:
@@ -180,8 +181,20 @@ def read_entries(path: Path, known: Iterable[Mapping[str, Any]] = ()) -> tuple[S
             raise EntryError(f"no entry {each}") from error
         except (OSError, UnicodeDecodeError) as error:
             raise EntryError(f"{each}: not a JSON file ({error})") from error
-        cells += cells_of(parse(text, str(each)), str(each), known)
+        found = cells_of(parse(text, str(each)), str(each), known)
+        wanted = sorted({entry_name(cell.model["name"]) for cell in found})
+        # what is validated by its name is to be what is published
+        if path.is_dir() and wanted != [each.name]:
+            raise EntryError(
+                f"{each}: expected the entry of one model, in a file of its name: {', '.join(wanted) or 'none'}"
+            )
+        cells += found
     return tuple(cells)
+
+
+def entry_name(model: str) -> str:
+    """The file of a model's entry in a folder; characters that file systems refuse are percent-encoded."""
+    return f"{quote(model, safe='')}.json"
 
 
 def parse(text: str, where: str, most: int = MOST_ITEMS) -> Any:

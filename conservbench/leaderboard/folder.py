@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from conservbench.leaderboard.coverage import installed_protocols
-from conservbench.leaderboard.entry import EntryError, cells_of, document_of, read_entries, spelled_out
+from conservbench.leaderboard.entry import EntryError, cells_of, document_of, entry_name, read_entries, spelled_out
 from conservbench.leaderboard.page import check_publishable, markdown
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def published(cells: Sequence[ScoredCell], out: Path) -> dict[Path, bytes]:
     files: dict[Path, bytes] = {}
     every: list[ScoredCell] = []
     for name, own in models.items():
-        path = out / ENTRIES / f"{quote(name, safe='')}.json"
+        path = out / ENTRIES / entry_name(name)
         merged = sorted([*own, *_kept(path, own)], key=lambda cell: (cell.protocol["name"], cell.system))
         files[path] = spelled_out(document_of(merged)).encode()
         every += merged

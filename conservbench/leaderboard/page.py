@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
 from conservbench.leaderboard.coverage import Coverage, coverage
+from conservbench.leaderboard.entry import entry_name
 from conservbench.leaderboard.markup import escaped, folded, table
 from conservbench.leaderboard.number import spelled
 from conservbench.leaderboard.pareto import Front, Point, Standing, fronts
@@ -359,7 +360,7 @@ def _models(cells: Sequence[ScoredCell]) -> list[str]:
     lines = ["## Models", ""]
     cards = {cell.model["name"]: (cell.is_control, cell.model) for cell in cells}
     for _, (control, card) in sorted(cards.items(), key=lambda item: (item[1][0], item[0])):
-        link = f"entries/{quote(quote(card['name'], safe=''), safe='')}.json"
+        link = f"entries/{quote(entry_name(card['name']), safe='')}"
         lines.append(
             f"- [**{escaped(card['name'])}**]({link}), version {card['version']}{' (control)' if control else ''}: "
             + _passport(card)

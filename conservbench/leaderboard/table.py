@@ -48,7 +48,7 @@ def _verdicts(cells: Sequence[ScoredCell]) -> list[Verdict]:
     for cell in cells:
         if not cell.is_control:
             models.setdefault(cell.model["name"], []).append(cell)
-    return [said for said in map(verdict, models.values()) if said.level != "not measured"]
+    return [said for said in map(verdict, models.values()) if said.level not in ("not measured", "no verdict")]
 
 
 def html_tables(cells: Iterable[ScoredCell]) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from conservbench.leaderboard.coverage import Coverage
     from conservbench.scored import Score, ScoredCell
 
-Level = Literal["usable", "usable with care", "not usable", "not measured"]
+Level = Literal["usable", "usable with care", "not usable", "not measured", "no verdict"]
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,10 @@ def verdict(cells: Iterable[ScoredCell], covered: Coverage | None = None) -> Ver
         *gaps,
     )
     level: Level
-    if not shown:
-        level, because = "not measured", "; ".join(broken) or "nothing that it was measured by has a gate"
+    if not shown and not silent and all(cell.outcome is Outcome.COMPLETED for cell in own):
+        level, because = "no verdict", "nothing that it was measured by has a gate"
+    elif not shown:
+        level, because = "not measured", "; ".join(broken) or "no gate has a value"
     elif 2 * len(worst) > len(protocols):
         level = "not usable"
         because = f"{_failures(worst, protocols)}: {'; '.join(each.text for each in worst)}"
@@ -91,7 +93,7 @@ def verdict(cells: Iterable[ScoredCell], covered: Coverage | None = None) -> Ver
     else:
         level, because = "usable", f"it passes the gates of {_protocols(len(protocols))}"
     because = "; ".join([*([because] if because else []), *gaps])
-    sentence = f"{plain(name)} is {level}: {because}."
+    sentence = f"{plain(name)} {'has' if level == 'no verdict' else 'is'} {level}: {because}."
     return Verdict(plain(name), level, sentence, because, reasons)
 
 

@@ -148,7 +148,11 @@ def _standings(
     """Models before controls, those without a verdict last among them."""
     every = standings(cells, protocols)
     found = {name: every[name] for name in cards}
-    return dict(sorted(found.items(), key=lambda item: (item[1].control, item[1].verdict.level == "not measured")))
+    return dict(
+        sorted(
+            found.items(), key=lambda item: (item[1].control, item[1].verdict.level in ("not measured", "no verdict"))
+        )
+    )
 
 
 def _slots(cells: Sequence[ScoredCell], cards: Iterable[str]) -> dict[str, int]:

@@ -24,10 +24,16 @@ if TYPE_CHECKING:
     from conservbench.scored import Score, ScoredCell
     from conservbench.statistics import Interval
 
-SIGNS: Final = {"usable": "✓", "usable with care": "!", "not usable": "✗", "not measured": "–"}
+SIGNS: Final = {"usable": "✓", "usable with care": "!", "not usable": "✗", "not measured": "–", "no verdict": "–"}
 """How a level is shown, without colour."""
 
-KINDS: Final = {"usable": "pass", "usable with care": "unclear", "not usable": "fail", "not measured": "none"}
+KINDS: Final = {
+    "usable": "pass",
+    "usable with care": "unclear",
+    "not usable": "fail",
+    "not measured": "none",
+    "no verdict": "none",
+}
 """Its class in the style."""
 
 

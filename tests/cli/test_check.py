@@ -128,7 +128,7 @@ def test_json_has_every_row():
     assert (row["state"], row["change"], row["base"]["value"], row["head"]["value"]) == ("regression", 8.0, 1.0, 9.0)
 
 
-def test_baseline_holds_one_version():
+def test_baseline_of_a_folder_holds_a_model_once():
     for version, model in ((1, "net"), (2, "net")):
         one = nve_cell(1.0, model=model)
         Path("entries").mkdir(exist_ok=True)
@@ -136,7 +136,7 @@ def test_baseline_holds_one_version():
         write_entry([replace(one, system=f"s{version}", model={**one.model, "version": version})], path)
     told = CliRunner().invoke(main, ["baseline", "entries", "--out", "kept.json"])
     assert told.exit_code == 2
-    assert "model net is there in versions 1 and 2: an entry holds one" in told.stderr
+    assert "1.json: expected the entry of one model, in a file of its name: net.json" in told.stderr
     assert not Path("kept.json").exists()
 
 

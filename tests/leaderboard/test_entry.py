@@ -146,6 +146,17 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
         write_entries((cell(),), tmp_path / "file")
 
 
+def test_a_folder_holds_the_entries_of_models_by_name(tmp_path):
+    (path,) = write_entries((cell(),), tmp_path)
+    assert len(read_entries(tmp_path)) == 1
+    path.rename(tmp_path / "_best.json")
+    with pytest.raises(
+        EntryError, match=f"_best.json: expected the entry of one model, in a file of its name: {path.name}"
+    ):
+        read_entries(tmp_path)
+    assert len(read_entries(tmp_path / "_best.json")) == 1
+
+
 def test_a_protocol_that_is_not_installed_is_taken_from_those_known():
     one = cell()
     mine = {**one.protocol, "name": "mine", "version": 3, "digest": "b" * 64}

@@ -69,6 +69,16 @@ def test_nothing_measured_is_told_with_the_reason(make):
     assert verdict([make(None, outcome=Outcome.UNSUPPORTED)]).level == "not measured"
 
 
+def test_without_gates_there_is_no_verdict(make):
+    cell = make()
+    open_ = {key: replace(metric, below=None, above=None) for key, metric in cell.metrics.items()}
+    said = verdict([replace(cell, metrics=open_, scores=tuple(replace(score, gate=None) for score in cell.scores))])
+    assert (said.level, said.sentence) == (
+        "no verdict",
+        "net has no verdict: nothing that it was measured by has a gate.",
+    )
+
+
 def test_a_cell_that_failed_fails_its_protocol(make):
     failed = make(None, outcome=Outcome.FAILED, reason="it raised", system="liquid")
     said = verdict([make(), failed, make(protocol="audit"), make(protocol="relax")])
