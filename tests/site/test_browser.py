@@ -166,6 +166,8 @@ def test_a_line_of_a_picture_is_chosen_and_its_numbers_are_read(visit):
     sync_api.expect(figure.get_by_label("Line:")).to_have_value("=1 fs")
     figure.get_by_label("Line:").select_option("1 fs")
     figure.get_by_text("Numbers").click()
+    # the table is made when the details open, a moment after the click
+    sync_api.expect(figure.locator("details.numbers tbody tr").first).to_be_visible()
     names = set(figure.locator("details.numbers tbody th").all_inner_texts())
     assert names == {f"{model}, 1 fs" for model in ("net-gradient", "net-direct", "net-mts8", HOSTILE)}
     # the second point of the direct forces: 0.02 ps at 13 meV/atom/ps, and its band of 1 to either side
