@@ -16,7 +16,7 @@ from conservbench.leaderboard.entry import write_entry
 from conservbench.result import open_results
 from conservbench.scoring import score
 
-yaml = pytest.importorskip("yaml", reason="workflows are read by PyYAML")
+yaml = pytest.importorskip("yaml", reason="PyYAML is not installed (extra: test)")
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -479,7 +479,7 @@ def test_code_of_the_head_is_not_run(repository):
     assert not (repository.root / ".github").exists()
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git on the path: install git")
 def test_two_commits_are_asked_for(repository):
     for words in ((), ("main",), ("main", "--upload-pack=x"), ("main", "nothing")):
         done = subprocess.run([SCRIPT, *words], cwd=repository.root, capture_output=True, text=True)

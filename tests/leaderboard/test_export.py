@@ -130,7 +130,7 @@ def test_json_comes_back(cells):
 
 
 def test_parquet_comes_back_with_types(cells, tmp_path):
-    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (extra: parquet)")
     (path,) = export(cells, "parquet", tmp_path / "scores.parquet")
     table = pq.read_table(path)
     assert table.to_pylist() == score_rows(cells)
@@ -196,7 +196,7 @@ def test_any_text_stays_one_field_and_no_formula(text):
 
 
 def test_a_dataset_has_a_card_that_describes_its_tables(cells):
-    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed (extra: test)")
     files = huggingface_files(cells)
     text = files["README.md"].decode()
     _, front, page = text.split("---\n", 2)
@@ -232,7 +232,7 @@ def test_sizes_are_named_as_the_hub_names_them():
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_command_writes_each_format(kind, cells, tmp_path):
     if kind == "parquet":
-        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed (extra: parquet)")
     installed = json.loads(find_protocol("nve").to_json())
     real = [replace(cell, protocol=installed) for cell in cells]
     write_entries(real, tmp_path / "board" / "entries")

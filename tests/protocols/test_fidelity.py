@@ -31,11 +31,6 @@ SAMPLING = Sampling(
 BRIEF = dataclasses.replace(SAMPLING, replicas=2, duration=0.064, equilibration_time=0.016, longest_lag=0.032)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def silent(fraction):
     pass
 

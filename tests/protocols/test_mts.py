@@ -47,11 +47,6 @@ SETTINGS = Settings(
 MTS = Scheme("mts", 2)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def silent(fraction):
     pass
 

@@ -33,11 +33,6 @@ STIFFNESS, CURL, KELVIN, MASS = 8.0, 0.4, 500.0, 28.085
 SETTINGS = Settings(replicas=4, duration=0.4, time_steps=(1.0, 2.0), sample_every=8.0, equilibration_time=0.0)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def silent(fraction):
     pass
 

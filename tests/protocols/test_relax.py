@@ -50,11 +50,6 @@ SETTINGS = Settings(
 GRADIENT, DIRECT, MTS = Scheme("gradient"), Scheme("direct"), Scheme("mts", 8)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def silent(fraction):
     pass
 

@@ -36,13 +36,9 @@ SETTINGS = Settings(
 GRADIENT, DIRECT, MTS = Scheme("gradient"), Scheme("direct"), Scheme("mts", 8)
 CPU = torch.device("cpu")
 needs_account = pytest.mark.skipif(
-    not clock_module._is_accounted(), reason="the system does not tell how long a thread waits for a processor"
+    not clock_module._is_accounted(),
+    reason="no account of what a thread waits for a processor: needs Linux with /proc",
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    torch.set_num_threads(1)
 
 
 def silent(fraction):
@@ -506,7 +502,7 @@ def test_a_clocked_model_is_the_model():
         assert getattr(model, name) == getattr(inner, name)
 
 
-@pytest.mark.skipif(math.isnan(peak_growth(lambda: None, CPU)), reason="the system does not tell the peak of memory")
+@pytest.mark.skipif(math.isnan(peak_growth(lambda: None, CPU)), reason="no peak of memory: needs Linux with /proc")
 @pytest.mark.parametrize("megabytes", [0, 20, 80])
 def test_the_peak_of_an_act_is_what_it_holds(megabytes):
     def act():
@@ -518,7 +514,7 @@ def test_the_peak_of_an_act_is_what_it_holds(megabytes):
         assert peak_growth(act, CPU) == pytest.approx(2e6 * megabytes, abs=1e6)
 
 
-@pytest.mark.skipif(math.isnan(peak_growth(lambda: None, CPU)), reason="the system does not tell the peak of memory")
+@pytest.mark.skipif(math.isnan(peak_growth(lambda: None, CPU)), reason="no peak of memory: needs Linux with /proc")
 @pytest.mark.parametrize("megabytes", [5, 100])
 def test_the_interval_of_a_known_act_holds_it(megabytes):
     """What the count of each CPU holds back is missing in every trial: order statistics over trials do not see it."""

@@ -45,11 +45,6 @@ SETTINGS = Settings(
 BRIEF = dataclasses.replace(SETTINGS, replicas=4, duration=0.064, longest_lag=0.032, equilibration_time=0.0)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def silent(fraction):
     pass
 
