@@ -99,6 +99,7 @@ class ModelCard:
         fast: under scheme ``mts``, the model whose force is the fast one; the model's own direct force if there is
             none. In the card it is a name, or a path relative to the card.
         systems: the systems the model is made for, and is run on in place of those of a protocol; empty for any.
+        elements: symbols of those it knows, so that it is not asked about others; empty where it takes any.
         role: ``control`` marks a row whose answer is known beforehand.
         checkpoint: absolute path; in the card it is relative to the card.
         sha256: checksum of the checkpoint.
@@ -132,6 +133,7 @@ class ModelCard:
     dtype: Literal["float32", "float64"] = "float64"
     fast: ModelCard | None = None
     systems: tuple[str, ...] = ()
+    elements: tuple[str, ...] = ()
     twin: str | None = None
     parent: str | None = None
     tuning: Tuning | None = None
@@ -221,7 +223,9 @@ class ProtocolCard:
         question: what it finds out.
         method: how, with the paper.
         plugin: name of the protocol plugin; the card's name unless it says otherwise.
-        systems: names of the systems it is run on.
+        systems: names of the systems it is run on where none is asked for.
+        more_systems: names of systems that it is run on where they, or models that know no element of the others, are
+            asked for.
         schemes: kinds of force schemes it has a question for; models of others are left out.
         tuned: whether it is about tuning: without names, it takes models with a parent and those parents, and other
             protocols take models without.
@@ -230,12 +234,14 @@ class ProtocolCard:
         dtype: ``model`` runs each model in its own precision, ``float64`` runs all in double.
         metrics: key to metric, in the order of the card.
         tiers: tier to settings: ``[settings]`` overlaid by ``[tiers.TIER]``.
+        on: system to settings that overlay those of each tier there, and tier to more of them; ``[on.SYSTEM]`` and
+            ``[on.SYSTEM.TIER]``.
         path: the card itself.
-        digest: SHA-256 of what determines the measurement.
+        digest: SHA-256 of what determines the measurement on systems without settings of their own.
         document: the card as parsed.
 
     Raises:
-        ValueError: there is no scheme.
+        ValueError: there is no scheme, or a system is listed twice, or has settings and is not listed.
     """
 
     name: str
@@ -248,6 +254,7 @@ class ProtocolCard:
     path: Path
     digest: str
     document: Mapping[str, Any] = field(repr=False, compare=False)
+    more_systems: tuple[str, ...] = ()
     schemes: tuple[Kind, ...] = KINDS
     tuned: bool = False
     by_default: bool = True
@@ -255,20 +262,34 @@ class ProtocolCard:
     dtype: Literal["model", "float64"] = "model"
     metrics: Mapping[str, Metric] = field(default_factory=dict, hash=False)
     tiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not self.schemes:
             raise ValueError(f"schemes is empty; expected some of {', '.join(KINDS)}")
+        listed = (*self.systems, *self.more_systems)
+        for name in listed:
+            if listed.count(name) > 1:
+                raise ValueError(f"system {name!r} is listed twice")
+        for name in self.on:
+            if name not in listed:
+                raise ValueError(f"[on.{name}]: no system of this card{did_you_mean(name, listed)}")
 
-    def settings(self, tier: str) -> dict[str, Any]:
-        """Settings of a tier, as the card writes them.
+    def settings(self, tier: str, system: str = "") -> dict[str, Any]:
+        """Settings of a tier on a system, as the card writes them.
 
         Raises:
             CardError: the tier is not known.
         """
         if tier not in self.tiers:
             raise CardError(f"unknown tier {tier!r}{did_you_mean(tier, TIERS)}")
-        return dict(self.tiers[tier])
+        own = self.on.get(system, {})
+        shared = {key: value for key, value in own.items() if key not in TIERS}
+        return {**self.tiers[tier], **shared, **own.get(tier, {})}
+
+    def digest_on(self, system: str) -> str:
+        """SHA-256 of what determines the measurement on a system; see :func:`digest_on`."""
+        return digest_on({**self.document, "digest": self.digest}, system)
 
     def to_json(self) -> str:
         """The card as parsed and its digest, for the record of a result."""
@@ -363,6 +384,9 @@ def read_protocol(path: Path) -> ProtocolCard:
     base = _typed(document.get("settings", {}), dict[str, Any], f"{where}: settings")
     overlays = _typed(document.get("tiers", {}), dict[str, dict[str, Any]], f"{where}: tiers")
     exact_keys(overlays, TIERS, f"{where}: [tiers]")
+    for system, own in _typed(document.get("on", {}), dict[str, dict[str, Any]], f"{where}: on").items():
+        for tier in set(TIERS) & set(own):
+            _typed(own[tier], dict[str, Any], f"{where}: [on.{system}.{tier}]")
     _typed(document.get("metrics", {}), dict[str, dict[str, Any]], f"{where}: metrics")
     table: dict[str, Any] = {
         "plugin": document.get("name"),
@@ -374,6 +398,20 @@ def read_protocol(path: Path) -> ProtocolCard:
     card = build(ProtocolCard, {**table, "path": path, "digest": digest, "document": document}, where)
     _check_name(card.name, path)
     return card
+
+
+def digest_on(document: Mapping[str, Any], system: str) -> str:
+    """SHA-256 of what determines the measurement on a system: the digest of the card, where it has no settings for it.
+
+    So that a card which is given settings for one more system stays the same for all others.
+
+    Args:
+        document: a protocol card as parsed, with its digest.
+        system: name of the system.
+    """
+    digest = str(document.get("digest", ""))
+    own = document.get("on", {}).get(system)
+    return digest if own is None else _digest([digest, own])
 
 
 def metrics_of(document: Mapping[str, Any], where: str) -> dict[str, Metric]:

@@ -257,6 +257,11 @@ def _refuse_unlike(base: ScoredCell, head: ScoredCell, place: Place) -> None:
             f"{where}: measured by another card of version {versions[0]} of the protocol than the baseline: the digests"
             " differ"
         )
+    on_system = [cell.provenance.get("digests", {}).get("protocol") for cell in (head, base)]
+    if None not in on_system and on_system[0] != on_system[1]:
+        raise CompareError(
+            f"{where}: measured with other settings for this system than the baseline: the digests differ"
+        )
     systems = [cell.provenance.get("digests", {}).get("system") for cell in (head, base)]
     if None not in systems and systems[0] != systems[1]:
         raise CompareError(f"{where}: measured on {systems[0]}, the baseline on {systems[1]}: make a new baseline")

@@ -42,7 +42,10 @@ from conservbench.cards import (
     list_models,
     list_protocols,
 )
+from conservbench.elements import SYMBOLS
+from conservbench.hint import did_you_mean
 from conservbench.outcome import Outcome
+from conservbench.systems.catalogue import asked_about, fits, system_names
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -85,7 +88,7 @@ class Cell:
         return canonical_json(
             {
                 "model": [self.model.name, self.model.version, self.model.digest],
-                "protocol": [self.protocol.name, self.protocol.version, self.protocol.digest],
+                "protocol": [self.protocol.name, self.protocol.version, self.protocol.digest_on(self.system)],
                 "system": [self.system, self.system_version],
                 "tier": self.tier,
                 # files measured without one stay as they are
@@ -95,17 +98,18 @@ class Cell:
 
     @property
     def settings(self) -> Any:
-        """The protocol's ``Settings`` of the tier.
+        """The protocol's ``Settings`` of the tier on the system.
 
         Raises:
             CardError: the card's settings do not fit.
         """
         kind = plugins.protocol_module(self.protocol.plugin, "settings").Settings
-        table = self.protocol.settings(self.tier)
+        table = self.protocol.settings(self.tier, self.system)
         # a protocol without random numbers has no seed
         if self.seed is not None and any(each.name == "seed" for each in fields(kind)):
             table["seed"] = self.seed
-        return build(kind, table, f"{self.protocol.path}: settings of tier {self.tier!r}")
+        there = f" on {self.system}" if self.system in self.protocol.on else ""
+        return build(kind, table, f"{self.protocol.path}: settings of tier {self.tier!r}{there}")
 
     def path(self, out: Path) -> Path:
         """Its result file."""
@@ -155,8 +159,9 @@ def plan(
     their parents, and protocols that are not run ``by_default`` are left out. What is asked for by name is run.
 
     A protocol takes the models of its card's ``schemes``. A model whose card names ``systems`` goes to these in place
-    of those of the protocol, or to those of them that are asked for. What is asked for by name and gets no cell is an
-    error; of what is not, such pairs are left out.
+    of those of the protocol, or to those of them that are asked for; one whose card names ``elements`` to those that it
+    knows, or, if it is asked for by name and knows none of them, to those of the ``more_systems`` of the protocol that
+    it knows. What is asked for by name and gets no cell is an error; of what is not, such pairs are left out.
 
     What is wrong with names, cards, settings or checkpoints comes out here, before anything runs. The ``[options]`` of
     a model are for its loader alone to check: what is wrong with them is the recorded failure of each of its cells.
@@ -185,30 +190,50 @@ def plan(
                 plugins.find_entry("conservbench.models", card.loader)
                 if card.checkpoint is not None:
                     checkpoint_of(card)
-        for name in model.systems:
-            try:
-                find_system(name)
-            except ValueError as error:
-                raise CardError(f"{model.path}: systems: {error}") from error
+        _check_systems(model.systems, f"{model.path}: systems")
+        _check_elements(model)
+    for protocol in protocol_cards:
+        _check_systems((*protocol.systems, *protocol.more_systems), f"{protocol.path}: systems")
+    for name in systems:
+        find_system(name)
     places = {
-        card.name: tuple(
-            dict.fromkeys(systems or [*card.systems, *(name for model in taken[card.name] for name in model.systems)])
-        )
-        for card in protocol_cards
-    }
-    versions = {name: find_system(name).version for names in places.values() for name in names}
-    cells = [
-        Cell(model, protocol, system, versions[system], tier, seed)
+        protocol.name: {
+            model.path: _places(model, protocol, systems, named=bool(models)) for model in taken[protocol.name]
+        }
         for protocol in protocol_cards
-        for system in places[protocol.name]
+    }
+    cells = [
+        Cell(model, protocol, system, find_system(system).version, tier, seed)
+        for protocol in protocol_cards
+        for system in dict.fromkeys([*(systems or protocol.systems), *chain(*places[protocol.name].values())])
         for model in taken[protocol.name]
-        if model.scheme.kind in protocol.schemes and system in (model.systems or systems or protocol.systems)
+        if model.scheme.kind in protocol.schemes and system in places[protocol.name][model.path]
     ]
     _refuse_doubles(cells)
     _refuse_idlers(cells, model_cards if models else [], protocol_cards if protocols else [], systems)
-    for cell in {cell.protocol.name: cell for cell in cells}.values():
+    for cell in {(cell.protocol.name, cell.system): cell for cell in cells}.values():
         _ = cell.settings
     return cells
+
+
+def _places(model: ModelCard, protocol: ProtocolCard, systems: Sequence[str], *, named: bool) -> Sequence[str]:
+    """The systems that a model is run on: those asked for that it is made for or knows, or those it is asked about."""
+    if systems:
+        return [name for name in systems if (name in model.systems if model.systems else fits(model.elements, name))]
+    more = protocol.more_systems if named else ()
+    return asked_about(model.systems, model.elements, protocol.systems, more)
+
+
+def _check_systems(names: Sequence[str], where: str) -> None:
+    for name in names:
+        if name not in system_names():
+            raise CardError(f"{where}: no system {name!r}{did_you_mean(name, system_names())}")
+
+
+def _check_elements(model: ModelCard) -> None:
+    for symbol in model.elements:
+        if symbol not in SYMBOLS:
+            raise CardError(f"{model.path}: elements: no element {symbol!r}{did_you_mean(symbol, SYMBOLS)}")
 
 
 def _taken_by_default(protocol: ProtocolCard, models: Sequence[ModelCard]) -> list[ModelCard]:
@@ -384,7 +409,7 @@ def _record(cell: Cell, out: Path, device: str, data: xr.Dataset, seconds: float
         seeds={key: value for key, value in settings.items() if "seed" in key},
         digests={
             "model": cell.model.digest,
-            "protocol": cell.protocol.digest,
+            "protocol": cell.protocol.digest_on(cell.system),
             "system": f"{cell.system} {cell.system_version}",
         },
     )
@@ -552,11 +577,13 @@ def _refuse_idlers(
 
 
 def _whereabouts(models: Sequence[ModelCard]) -> str:
-    """Scheme and systems of models, in words."""
-    return ", ".join(
-        f"{model.name} is of scheme {model.scheme.kind}" + (f" for {', '.join(model.systems)}" if model.systems else "")
-        for model in models
-    )
+    """Scheme, systems and elements of models, in words."""
+    said = []
+    for model in models:
+        made_for = f" for {', '.join(model.systems)}" if model.systems else ""
+        knows = f" and knows {', '.join(model.elements)} alone" if model.elements else ""
+        said.append(f"{model.name} is of scheme {model.scheme.kind}{made_for}{knows}")
+    return "; ".join(said)
 
 
 def _or(words: Sequence[str]) -> str:

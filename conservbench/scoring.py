@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from conservbench import plugins
-from conservbench.cards import Metric, card_in_force, metrics_of, row_name
+from conservbench.cards import Metric, card_in_force, digest_on, metrics_of, row_name
 from conservbench.leaderboard.entry import read_entries
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
@@ -316,7 +316,7 @@ def _result_of(
 def _measured_alike(data: xr.Dataset) -> tuple[object, ...]:
     protocol = json.loads(data.attrs["protocol_card"])
     system = json.loads(data.attrs.get("identity", "{}")).get("system")
-    return data.attrs["tier"], system, protocol["version"], protocol.get("digest")
+    return data.attrs["tier"], system, protocol["version"], digest_on(protocol, data.attrs["system"])
 
 
 def _from_finding(finding: Finding, metric: Metric | None, names: Mapping[str, str]) -> Score:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from conservbench.cards import find_protocol, list_protocols, row_name
 from conservbench.outcome import Outcome
+from conservbench.systems.catalogue import asked_about
 
 if TYPE_CHECKING:
     from conservbench.scored import ScoredCell
@@ -81,7 +82,8 @@ def asked(model: Mapping[str, Any], protocol: Mapping[str, Any], is_parent: bool
         return ()
     if tuned and not protocol.get("tuned"):
         return ()
-    return list(model.get("systems") or protocol.get("systems", ()))
+    own, elements = model.get("systems", ()), model.get("elements", ())
+    return asked_about(own, elements, protocol.get("systems", ()), protocol.get("more_systems", ()))
 
 
 def _coverage(

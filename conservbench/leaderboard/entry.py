@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, get_args
 from urllib.parse import quote
 
-from conservbench.cards import CardError, Metric, Tier, Tuning, build, check_name, find_protocol, metrics_of
+from conservbench.cards import CardError, Metric, Tier, Tuning, build, check_name, digest_on, find_protocol, metrics_of
 from conservbench.outcome import Outcome
 from conservbench.plot import Line, Plot
 from conservbench.result import write_bytes
@@ -75,6 +75,7 @@ class Passport:
     fast: str | None = None
     fast_card: Mapping[str, Any] = field(default_factory=dict)
     systems: tuple[str, ...] = ()
+    elements: tuple[str, ...] = ()
     role: Literal["model", "control"] = "model"
     checkpoint: str | None = None
     sha256: str | None = None
@@ -403,6 +404,12 @@ def _cell(
     plots = _typed(table["plots"], list, f"{where}: plots")
     provenance = _typed(table["provenance"], dict, f"{where}: provenance")
     _check_provenance(provenance, f"{where}: provenance")
+    wanted = digest_on(card, names["system"])
+    if provenance.get("digests", {}).get("protocol", wanted) != wanted:
+        raise EntryError(
+            f"{where}: measured with other settings than protocol {card['name']}, version {card['version']}, has for"
+            f" {names['system']:.80}: the digests differ: measure it again"
+        )
     scores = [_score(row, metrics, names, f"{where}: scores[{place}]") for place, row in enumerate(rows)]
     if double := _double(score.metric for score in scores):
         raise EntryError(f"{where}: scores: {double} is there twice")

@@ -6,14 +6,15 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
 from conservbench.cards import CardError, ModelCard, check_name, find_model, list_models, model_of
+from conservbench.elements import SYMBOLS
 from conservbench.hint import did_you_mean
 from conservbench.leaderboard.entry import DEEPEST, EntryError, check_plain
 from conservbench.leaderboard.hostile_text import hostile_texts
+from conservbench.systems.catalogue import system_names
 
 LARGEST: Final = 64 * 1024
 """Bytes of a card."""
@@ -149,12 +150,15 @@ def _against(card: ModelCard, models: Sequence[str]) -> Iterator[str]:
         yield f"loader {card.loader!r} runs code that the card names; expected one that reads a checkpoint"
     elif card.loader in _GRADIENT_ALONE and card.scheme.kind == "direct":
         yield f"scheme is 'direct'; loader {card.loader!r} has gradient forces alone"
-    known = _systems()
+    known = system_names()
     for name in card.systems:
         if name not in known:
             yield f"systems: no system {name!r:.80}{did_you_mean(name, known)}"
     if len(set(card.systems)) < len(card.systems):
         yield "systems: one is there twice"
+    for symbol in card.elements:
+        if symbol not in SYMBOLS:
+            yield f"elements: no element {symbol!r:.80}"
     for key in ("title", "license"):
         if not getattr(card, key).strip():
             yield f"missing key {key!r}: who reads a number must know of what"
@@ -196,8 +200,3 @@ def _against_older(card: ModelCard, older: ModelCard) -> Iterator[str]:
         yield f"version is {card.version}; that of this suite is {older.version} already"
     elif card.version == older.version and card.digest != older.digest:
         yield f"it differs from version {older.version} of this suite in what makes the numbers: raise the version"
-
-
-def _systems() -> list[str]:
-    folder = files("conservbench") / "systems"
-    return sorted(each.name.removesuffix(".json") for each in folder.iterdir() if each.name.endswith(".json"))

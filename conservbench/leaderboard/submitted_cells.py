@@ -7,12 +7,9 @@ one's own choice, and what is left out.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
 from conservbench import plugins
@@ -21,6 +18,7 @@ from conservbench.leaderboard.coverage import asked
 from conservbench.outcome import Outcome
 from conservbench.plot import MOST_POINTS
 from conservbench.scored import Score, ScoredCell
+from conservbench.systems.catalogue import asked_about, elements_of, system_table
 
 MOST_PLOTS: Final = 12
 """Pictures of a cell."""
@@ -45,15 +43,6 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _VERSION: Final = re.compile(r"[0-9][0-9A-Za-z.+!_-]{0,63}")
 _DISTRIBUTION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BOOT: Final = re.compile(r"[0-9a-f]{16}")
-_SYMBOLS: Final = tuple(
-    re.findall(
-        "[A-Z][a-z]?",
-        "HHeLiBeBCNOFNeNaMgAlSiPSClArKCaScTiVCrMnFeCoNiCuZnGaGeAsSeBrKrRbSrYZrNbMoTcRuRhPdAgCdInSnSbTeIXeCsBa"
-        "LaCePrNdPmSmEuGdTbDyHoErTmYbLuHfTaWReOsIrPtAuHgTlPbBiPoAtRnFrRaAcThPaUNpPuAmCmBkCfEsFmMdNoLrRfDbSgBh"
-        "HsMtDsRgCnNhFlMcLvTsOg",
-    )
-)
-"""Chemical symbols, from atomic number 1."""
 
 _PROVENANCE: Final[Mapping[str, type | tuple[type, ...]]] = {
     "conservbench": str,
@@ -86,17 +75,17 @@ def against_cells(
     yield from _left_out(cells, card, protocols)
     if not any(score.value is not None for cell in cells for score in cell.scores):
         yield "no score has a value: nothing was measured"
-    names = dict.fromkeys(str(cell.protocol["name"]) for cell in cells)
-    given = {name: _settings(protocols[name], tier) for name in names}
     for cell in cells:
         where = f"{cell.protocol['name']} / {cell.system}"
-        protocol, settings = protocols[str(cell.protocol["name"])], given[str(cell.protocol["name"])]
+        protocol = protocols[str(cell.protocol["name"])]
+        places = asked_about(card.systems, card.elements, protocol.systems, protocol.more_systems)
+        settings = _settings(protocol, tier, cell.system)
         if cell.tier != tier:
             never = ", which is never published" if cell.tier == "smoke" else ""
             yield f"{where}: it is of the {cell.tier} tier{never}; expected {tier}"
         elif card.scheme.kind not in protocol.schemes:
             yield f"{where}: the protocol has no question for {card.scheme.kind} forces"
-        elif cell.system not in (places := card.systems or protocol.systems):
+        elif cell.system not in places:
             yield f"{where}: unknown system; the cards ask for {', '.join(places)}"
         else:
             for said in (
@@ -110,10 +99,10 @@ def against_cells(
                 yield f"{where}: {said}"
 
 
-def _settings(protocol: ProtocolCard, tier: str) -> Any:
+def _settings(protocol: ProtocolCard, tier: str, system: str) -> Any:
     # the plugin is that of a card of this suite
     kind = plugins.protocol_module(protocol.plugin, "settings").Settings
-    return build(kind, protocol.settings(tier), f"{protocol.path}: settings of tier {tier!r}")
+    return build(kind, protocol.settings(tier, system), f"{protocol.path}: settings of tier {tier!r} on {system}")
 
 
 def _left_out(cells: Sequence[ScoredCell], card: ModelCard, protocols: Mapping[str, ProtocolCard]) -> Iterator[str]:
@@ -183,7 +172,7 @@ def _unasked(cell: ScoredCell, card: ModelCard, protocol: ProtocolCard, cells: S
     """
     if cell.outcome is not Outcome.UNSUPPORTED or card.scheme.kind == "mts" or card.loader == "toy":
         return
-    if cell.system not in protocol.systems or not (protocol.by_default or protocol.tuned):
+    if cell.system not in (*protocol.systems, *protocol.more_systems) or not (protocol.by_default or protocol.tuned):
         return
     for other in cells:
         if other.system == cell.system and any(score.value is not None for score in other.scores):
@@ -234,23 +223,9 @@ def _score(score: Score, cell: ScoredCell, card: ModelCard, settings: Any) -> It
 def _declared(key: str, cell: ScoredCell) -> Metric | None:
     """The metric of a key, also of one that names a species of the system's atoms at its end."""
     species = _OF_A_SPECIES.fullmatch(key)
-    if key in cell.metrics or species is None or species[2] not in _species(cell.system):
+    if key in cell.metrics or species is None or species[2] not in elements_of(cell.system):
         return cell.metrics.get(key)
     return cell.metrics.get(species[1])
-
-
-def _species(system: str) -> set[str]:
-    return {_SYMBOLS[number - 1] for number in _system(system).get("numbers", ())}
-
-
-@cache
-def _system(name: str) -> Mapping[str, Any]:
-    """A system of this suite as its file has it; nothing where there is none of this name."""
-    path = files("conservbench") / "systems" / f"{name}.json"
-    if not _DISTRIBUTION.fullmatch(name) or not path.is_file():
-        return {}
-    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def _compares(metric: Metric) -> bool:
@@ -289,8 +264,9 @@ def _provenance(cell: ScoredCell, card: ModelCard, protocol: ProtocolCard, setti
     yield from _texts(origin)
     if (given := origin["digests"].get("model")) != card.digest:
         yield f"provenance: measured with a model card of digest {given!s:.16}; this one has {card.digest:.16}"
-    if (given := origin["digests"].get("protocol")) != protocol.digest:
-        yield f"provenance: measured with a protocol card of digest {given!s:.16}; this one has {protocol.digest:.16}"
+    digest = protocol.digest_on(cell.system)
+    if (given := origin["digests"].get("protocol")) != digest:
+        yield f"provenance: measured with a protocol card of digest {given!s:.16}; this one has {digest:.16}"
     dtype = card.dtype if protocol.dtype == "model" else protocol.dtype
     if origin["dtype"] != dtype:
         yield f"provenance: measured in {origin['dtype']:.20}; the cards say {dtype}"
@@ -302,7 +278,7 @@ def _provenance(cell: ScoredCell, card: ModelCard, protocol: ProtocolCard, setti
     if set(origin["digests"]) - {"model", "protocol", "system"}:
         yield "provenance: digests of something else than the model, the protocol and the system"
     # a system is told by its name and version
-    meant = f"{cell.system} {_system(cell.system).get('version')}"
+    meant = f"{cell.system} {system_table(cell.system).get('version')}"
     if (given := origin["digests"].get("system", meant)) != meant:
         yield f"provenance: measured on system {given!s:.80}; that of this suite is {meant}"
     git = origin["git"]

@@ -6,16 +6,13 @@ hand. Changed content needs a new version.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from conservbench.hint import did_you_mean
+from conservbench.systems.catalogue import system_names, system_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ase import Atoms
 
 
@@ -47,7 +44,7 @@ class System:
 
 def list_systems() -> dict[str, str]:
     """Title of every system by its name, in alphabetical order."""
-    return {name: _read(name)["title"] for name in _names()}
+    return {name: system_table(name)["title"] for name in system_names()}
 
 
 def find_system(name: str) -> System:
@@ -58,10 +55,10 @@ def find_system(name: str) -> System:
     """
     from ase import Atoms
 
-    known = _names()
+    known = system_names()
     if name not in known:
         raise ValueError(f"no system {name!r}{did_you_mean(name, known)}")
-    table = _read(name)
+    table = system_table(name)
 
     def structure(positions: list[list[float]]) -> Atoms:
         return Atoms(numbers=table["numbers"], positions=positions, cell=table["cell"], pbc=table["pbc"])
@@ -76,12 +73,3 @@ def find_system(name: str) -> System:
         citation=table["citation"],
         provenance=table["provenance"],
     )
-
-
-def _names() -> list[str]:
-    return sorted(file.name.removesuffix(".json") for file in files(__name__).iterdir() if file.name.endswith(".json"))
-
-
-def _read(name: str) -> Mapping[str, Any]:
-    table: dict[str, Any] = json.loads(files(__name__).joinpath(f"{name}.json").read_text(encoding="utf-8"))
-    return table

@@ -20,6 +20,7 @@ _INHERITED: Final = (
     "stride",
     "dtype",
     "systems",
+    "elements",
     "authors",
     "license",
     "doi",
