@@ -17,6 +17,7 @@ from conservbench.cards import (
     build,
     card_in_force,
     checkpoint_of,
+    digest_on,
     exact_keys,
     find_model,
     find_parent,
@@ -108,6 +109,54 @@ def test_protocol_card(tmp_path):
     assert isinstance(drift.below, float)
     with pytest.raises(CardError, match="unknown tier 'smok'; did you mean 'smoke'"):
         card.settings("smok")
+
+
+ON = """
+more_systems = ["hot"]
+
+[on.hot]
+every = 0.5
+
+[on.hot.quick]
+steps = 30
+"""
+
+
+def with_settings_on(text, on=ON):
+    """The card with settings for a system of its own: keys of the card go before its tables."""
+    head, _, tables = dedent(text).partition("\n[")
+    keys, _, more = on.partition("\n[")
+    return f"{head}\n{keys}\n[{tables}\n[{more}"
+
+
+def test_a_system_may_have_settings_of_its_own(tmp_path):
+    plain = read_protocol(write(tmp_path, "heat", PROTOCOL))
+    card = read_protocol(write(tmp_path, "heat", with_settings_on(PROTOCOL)))
+    assert card.settings("quick", "hot") == {"steps": 30, "every": 0.5}
+    assert card.settings("smoke", "hot") == {"steps": 10, "every": 0.5}
+    for system in (*card.systems, "another", ""):
+        assert card.settings("quick", system) == plain.settings("quick")
+        assert card.digest_on(system) == plain.digest
+    # the results of other systems stay what they are
+    assert card.digest == plain.digest
+    assert card.digest_on("hot") != plain.digest
+    assert digest_on(json.loads(card.to_json()), "hot") == card.digest_on("hot")
+    other = read_protocol(write(tmp_path, "heat", with_settings_on(PROTOCOL, ON.replace("30", "31"))))
+    assert other.digest_on("hot") != card.digest_on("hot")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[on.hot", "[on.hott", ["[on.hott]: no system of this card", "did you mean 'hot'"]),
+        ('["hot"]', '["hot", "hot"]', ["system 'hot' is listed twice"]),
+        ("[on.hot.quick]\nsteps = 30", "[on.hot]\nquick = 3", ["quick"]),
+    ],
+)
+def test_settings_of_a_system_are_read_strictly(tmp_path, old, new, words):
+    on = ON.replace(old, new) if "quick = 3" not in new else ON.split("[on")[0] + "[on.hot]\nquick = 3\n"
+    said = complaint(write(tmp_path, "heat", with_settings_on(PROTOCOL, on)), read_protocol)
+    assert all(word in said for word in words)
 
 
 @pytest.mark.parametrize(

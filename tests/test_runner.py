@@ -108,6 +108,61 @@ def test_wrong_cards_are_told_before_anything_runs(tmp_path):
             plan(["ticks-fine"], [str(path)])
 
 
+def test_a_model_is_asked_about_the_elements_it_knows(cards):
+    silicon = cards("silicon", elements=["Si"])
+    carbide = cards("carbide", elements=["Si", "C"])
+    gone = cards("gone", elements=["Xe"])
+    question = cards("question", "protocols", systems=["si-64", "sic-64"], more_systems=["si-melt-64"])
+    assert pairs(plan([silicon, carbide], [question])) == {
+        ("silicon", "question", "si-64"),
+        ("carbide", "question", "si-64"),
+        ("carbide", "question", "sic-64"),
+    }
+    assert pairs(plan([silicon, carbide], [question], ["sic-64", "si-melt-64"])) == {
+        ("silicon", "question", "si-melt-64"),
+        ("carbide", "question", "si-melt-64"),
+        ("carbide", "question", "sic-64"),
+    }
+    with pytest.raises(CardError, match="gone is of scheme gradient and knows Xe alone"):
+        plan([gone], [question])
+    with pytest.raises(CardError, match="silicon is of scheme gradient and knows Si alone"):
+        plan([silicon], [question], ["sic-64"])
+    # one that knows none of the systems of a protocol goes to the others that it has
+    question = cards("question", "protocols", systems=["si-64"], more_systems=["sic-64", "si-melt-64"])
+    other = cards("other", elements=["C", "Si"], systems=[])
+    assert pairs(plan([other], [question])) == {("other", "question", "si-64")}
+    question = cards("question", "protocols", systems=["sic-64"], more_systems=["si-melt-64", "si-64"])
+    assert pairs(plan([silicon], [question])) == {
+        ("silicon", "question", "si-melt-64"),
+        ("silicon", "question", "si-64"),
+    }
+
+
+def test_unknown_elements_and_systems_are_told_before_anything_runs(cards):
+    with pytest.raises(CardError, match=r"mine.toml: elements: no element 'Sii'; did you mean 'Si'"):
+        plan([cards("mine", elements=["Sii"])], ["ticks"])
+    with pytest.raises(CardError, match=r"q.toml: systems: no system 'si-63'; did you mean 'si-64'"):
+        plan(["ticks-fine"], [cards("q", "protocols", more_systems=["si-63"])])
+
+
+def test_settings_of_a_system_are_those_of_its_cells(tmp_path):
+    source = (
+        (PLUGIN / "ticks/protocols/ticks.toml").read_text().replace('name = "ticks"', 'name = "q"\nplugin = "ticks"')
+    )
+    path = tmp_path / "q.toml"
+    path.write_text(f'more_systems = ["sic-64"]\n{source}\n[on.sic-64]\nsteps = 3\n')
+    usual, own = plan(["ticks-fine"], [str(path)], ["si-64", "sic-64"], "smoke")
+    assert (usual.settings.steps, own.settings.steps) == (5, 3)
+    before = usual.identity, own.identity
+    path.write_text(path.read_text().replace("steps = 3", "steps = 4"))
+    usual, own = plan(["ticks-fine"], [str(path)], ["si-64", "sic-64"], "smoke")
+    assert usual.identity == before[0]
+    assert own.identity != before[1]
+    path.write_text(path.read_text().replace("steps = 4", "stesp = 4"))
+    with pytest.raises(CardError, match=r"q.toml: settings of tier 'smoke' on sic-64: unknown key 'stesp'"):
+        plan(["ticks-fine"], [str(path)], ["si-64", "sic-64"], "smoke")
+
+
 @pytest.fixture
 def cards(tmp_path):
     """Write variants of the cards of the plugin; returns the path."""
@@ -164,7 +219,7 @@ def test_what_is_asked_for_by_name_and_has_no_cell_is_told(cards, monkeypatch):
     takes = "protocol 'picky' takes models of scheme mts on si-64; "
     for arguments, said in [
         ((["ticks-fine"], [picky]), takes + "ticks-fine is of scheme gradient"),
-        ((["ticks-fine", "ticks-direct"], ["ticks", picky]), "ticks-fine is of scheme gradient, ticks-direct is of"),
+        ((["ticks-fine", "ticks-direct"], ["ticks", picky]), "ticks-fine is of scheme gradient; ticks-direct is of"),
         (([crystal], ["ticks"], ["si-liquid-64"]), "on si-liquid-64; crystal is of scheme gradient for si-64"),
         (
             ([crystal, "ticks-fine"], ["ticks"], ["si-liquid-64"]),

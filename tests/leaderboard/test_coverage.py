@@ -6,6 +6,7 @@ from conservbench.leaderboard.coverage import asked, coverage, installed_protoco
 from conservbench.outcome import Outcome
 
 NVE = {"name": "nve", "systems": ["si-64", "liquid"]}
+CARBIDE = {"systems": ["sic-64"], "more_systems": ["si-64"]}
 
 
 @pytest.mark.parametrize(
@@ -13,6 +14,15 @@ NVE = {"name": "nve", "systems": ["si-64", "liquid"]}
     [
         ({"scheme": "direct"}, NVE, False, ["si-64", "liquid"]),
         ({"scheme": "direct", "systems": ["z"]}, NVE, False, ["z"]),
+        ({"scheme": "direct", "elements": ["Si"]}, {**NVE, "systems": ["si-64", "sic-64"]}, False, ["si-64"]),
+        (
+            {"scheme": "direct", "elements": ["Si"]},
+            {"systems": ["sic-64"], "more_systems": ["si-64"]},
+            False,
+            ["si-64"],
+        ),
+        ({"scheme": "direct", "elements": ["Xe"]}, CARBIDE, False, []),
+        ({"scheme": "direct"}, CARBIDE, False, ["sic-64"]),
         ({"scheme": "direct"}, {**NVE, "schemes": ["mts"]}, False, []),
         ({"scheme": "direct"}, {**NVE, "by_default": False}, False, []),
         ({"scheme": "direct", "parent": "p"}, NVE, False, []),
