@@ -1,4 +1,4 @@
-"""The published folder: ``entries/<model>.json``, which are the data, and ``README.md``, which is written from them."""
+"""The published folder: ``entries/<model>.json`` are the data, ``README.md`` and ``baseline.json`` are made of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from conservbench.leaderboard.coverage import installed_protocols
-from conservbench.leaderboard.entry import EntryError, cells_of, document_of, entry_name, read_entries, spelled_out
+from conservbench.leaderboard.entry import (
+    EntryError,
+    cells_of,
+    document_of,
+    entry_name,
+    read_entries,
+    spelled_out,
+    without_plots,
+)
 from conservbench.leaderboard.page import check_publishable, markdown
 
 if TYPE_CHECKING:
@@ -19,6 +27,9 @@ ENTRIES: Final = "entries"
 
 PAGE: Final = "README.md"
 """The page within it."""
+
+BASELINE: Final = "baseline.json"
+"""What ``conservbench baseline`` makes of it, kept up to date where it is there."""
 
 
 def published(cells: Sequence[ScoredCell], out: Path) -> dict[Path, bytes]:
@@ -33,7 +44,7 @@ def published(cells: Sequence[ScoredCell], out: Path) -> dict[Path, bytes]:
         out: the folder; it need not exist.
 
     Returns:
-        Path to content, of the new entries and of the page.
+        Path to content, of the new entries, of the page, and of the baseline if there is one.
 
     Raises:
         BoardError: see :func:`conservbench.leaderboard.page.check_publishable`.
@@ -55,7 +66,12 @@ def published(cells: Sequence[ScoredCell], out: Path) -> dict[Path, bytes]:
         if path not in files:
             every += read_entries(path)
     check_publishable(every)
-    return {**files, out / PAGE: markdown(_ordered(every), installed_protocols()).encode()}
+    files[out / PAGE] = markdown(_ordered(every), installed_protocols()).encode()
+    if (out / BASELINE).exists():
+        # in the order of the files of entries, as the command finds them
+        inside = sorted(every, key=lambda c: (entry_name(c.model["name"]), c.protocol["name"], c.system))
+        files[out / BASELINE] = spelled_out(document_of(without_plots(inside))).encode()
+    return files
 
 
 def stale(files: Mapping[Path, bytes]) -> list[Path]:

@@ -4,8 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
 from conservbench.cards import find_protocol, metrics_of
+from conservbench.cli.baseline import baseline
 from conservbench.leaderboard.entry import EntryError, read_entries, write_entries
 from conservbench.leaderboard.folder import published, stale
 from conservbench.leaderboard.page import BoardError
@@ -131,3 +133,16 @@ def test_the_page_counts_what_installed_protocols_ask(cell, tmp_path):
     assert int(measured) == 2
     assert int(asked) > 5
     assert "relax on si-vacancy-63" in page
+
+
+def test_a_baseline_follows_the_entries(cell, tmp_path):
+    publish([cell("b"), cell("a", protocol="audit"), cell("a")], tmp_path)
+    assert CliRunner().invoke(baseline, [str(tmp_path), "--out", str(tmp_path / "baseline.json")]).exit_code == 0
+    # it is what the command makes, to the byte
+    assert stale(published([], tmp_path)) == []
+    assert publish([cell("a", (1.0, 0.2))], tmp_path) == ["README.md", "baseline.json", "entries/a.json"]
+    kept = {(each.model["name"], each.protocol["name"]): each for each in read_entries(tmp_path / "baseline.json")}
+    assert list(kept) == [("a", "audit"), ("a", "nve"), ("b", "nve")]
+    assert kept["a", "nve"].scores[0].value == 1.0
+    write_entries([cell("b", (2.0, 0.2))], tmp_path / "entries")
+    assert [path.name for path in stale(published([], tmp_path))] == ["README.md", "baseline.json"]

@@ -616,7 +616,7 @@ def test_calls_that_cannot_be_timed_cost_the_speedup_alone(crystal, monkeypatch)
     assert data.attrs["outcome_reason"] == "costs: calls could not be timed"
     regret, speedup = compare(data, twin)
     assert regret.outcome is Outcome.COMPLETED
-    assert (speedup.interval, speedup.outcome) == (None, Outcome.FAILED)
+    assert (speedup.interval, speedup.outcome) == (None, Outcome.UNSUPPORTED)
     assert speedup.reason == "calls could not be timed"
 
 

@@ -261,7 +261,7 @@ def _speedup(data: xr.Dataset, ours: xr.Dataset, theirs: xr.Dataset) -> Finding:
         return Finding(metric, "1", None, outcome, reason)
     price = cost_ratio(data)
     if not math.isfinite(price):
-        return Finding(metric, "1", None, Outcome.FAILED, "calls could not be timed")
+        return Finding(metric, "1", None, Outcome.UNSUPPORTED, "calls could not be timed")
     handover = ours.handover.values
     # the structure at the handover is evaluated by both
     cost = (handover + 1) / price + steps - handover + 1
