@@ -62,6 +62,14 @@ def coverage(cells: Iterable[ScoredCell], protocols: Iterable[Mapping[str, Any]]
     return tuple(covered)
 
 
+def coverage_of_run(cells: Iterable[ScoredCell]) -> tuple[Coverage, ...]:
+    """The coverage of each model of a run by what that run asked, which left a cell for everything."""
+    places: dict[str, dict[tuple[str, str], ScoredCell | None]] = {}
+    for cell in cells:
+        places.setdefault(str(cell.model["name"]), {})[str(cell.protocol["name"]), cell.system] = cell
+    return tuple(_coverage(name, own, own) for name, own in places.items())
+
+
 def installed_protocols() -> tuple[Mapping[str, Any], ...]:
     """The cards of the protocols that are installed, as parsed."""
     return tuple(json.loads(find_protocol(name).to_json()) for name in list_protocols())

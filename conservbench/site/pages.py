@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from conservbench.leaderboard.coverage import Coverage, coverage, coverage_of_run
 from conservbench.leaderboard.pareto import fronts
 from conservbench.leaderboard.sheet import LEGEND, label_of, limits_of, plain
 from conservbench.leaderboard.twins import twins
@@ -100,7 +101,7 @@ def site_pages(
         cells: what is shown, with pictures.
         protocols: cards as parsed of more protocols that ask the models, measured or not.
     """
-    board = _board(cells, protocols)
+    board = _board(cells, coverage(cells, protocols))
     names = board.names
     pages = {"index.html": _index(board)}
     for name, page in names.models.items():
@@ -115,7 +116,7 @@ def site_pages(
 def report_page(cells: Sequence[ScoredCell]) -> str:
     """The one page of a run, with everything in it."""
     figures = Figures()
-    board = replace(_board(cells), names=Names({}, {}, {}), standalone=True)
+    board = replace(_board(cells, coverage_of_run(cells)), names=Names({}, {}, {}), standalone=True)
     return board.page(
         "report.html",
         figures,
@@ -127,7 +128,7 @@ def report_page(cells: Sequence[ScoredCell]) -> str:
     )
 
 
-def _board(cells: Sequence[ScoredCell], protocols: Iterable[Mapping[str, Any]] = ()) -> Board:
+def _board(cells: Sequence[ScoredCell], coverages: Iterable[Coverage]) -> Board:
     cards = _cards(cells)
     networks = {table.network: network_view(table) for table in twins(cells)}
     return Board(
@@ -135,18 +136,16 @@ def _board(cells: Sequence[ScoredCell], protocols: Iterable[Mapping[str, Any]] =
         cards=cards,
         names=Names(file_names(cards), file_names(cell.protocol["name"] for cell in cells), file_names(networks)),
         networks=networks,
-        standings=_standings(cells, cards, protocols),
+        standings=_standings(cells, cards, coverages),
         here=installed(),
         slots=_slots(cells, cards),
         standalone=False,
     )
 
 
-def _standings(
-    cells: Sequence[ScoredCell], cards: Iterable[str], protocols: Iterable[Mapping[str, Any]]
-) -> dict[str, Standing]:
+def _standings(cells: Sequence[ScoredCell], cards: Iterable[str], coverages: Iterable[Coverage]) -> dict[str, Standing]:
     """Models before controls, those without a verdict last among them."""
-    every = standings(cells, protocols)
+    every = standings(cells, coverages)
     found = {name: every[name] for name in cards}
     return dict(
         sorted(

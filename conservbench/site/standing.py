@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from conservbench.leaderboard.coverage import coverage
+from conservbench.leaderboard.coverage import Coverage
 from conservbench.leaderboard.number import spelled
 from conservbench.leaderboard.ranking import rankable, ranks
 from conservbench.leaderboard.sheet import label_of, limits_of, plain, value_of
@@ -69,15 +69,15 @@ class Standing:
         return list(SIGNS).index(self.verdict.level)
 
 
-def standings(cells: Sequence[ScoredCell], protocols: Iterable[Mapping[str, Any]] = ()) -> dict[str, Standing]:
+def standings(cells: Sequence[ScoredCell], coverages: Iterable[Coverage]) -> dict[str, Standing]:
     """Where each model stands.
 
     Args:
         cells: of any models.
-        protocols: cards as parsed of more protocols that ask the models, measured or not.
+        coverages: how much of what is asked of each of them they are.
     """
     found = {}
-    for covered in coverage(cells, protocols):
+    for covered in coverages:
         own = [cell for cell in cells if cell.model["name"] == covered.model]
         said = verdict(own, covered)
         forces = scheme_of(own[0].model)

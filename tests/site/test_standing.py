@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from conservbench.leaderboard.coverage import coverage
+from conservbench.leaderboard.coverage import coverage, coverage_of_run
 from conservbench.leaderboard.pareto import fronts
 from conservbench.leaderboard.twins import twins
 from conservbench.outcome import Outcome
-from conservbench.site.pages import site_pages
+from conservbench.site.pages import report_page, site_pages
 from conservbench.site.standing import front_figure, network_view, standings
 from conservbench.site.views import groups, title_of
 
@@ -23,7 +23,7 @@ def without_values(cell, outcome):
 
 
 def test_the_first_table_counts_cells_as_coverage_does(cells):
-    found = standings(cells, [RELAX])
+    found = standings(cells, coverage(cells, [RELAX]))
     assert {name: (each.measured, each.asked) for name, each in found.items()} == {
         each.model: (each.measured, each.asked) for each in coverage(cells, [RELAX])
     }
@@ -32,7 +32,22 @@ def test_the_first_table_counts_cells_as_coverage_does(cells):
     assert found["net-gradient"].share == pytest.approx(0.75)
     assert found["net-gradient"].verdict.level == "usable with care"
     assert "not measured: relax on si-vacancy-63" in found["net-gradient"].verdict.because
-    assert standings(cells)["net-gradient"].asked == 3
+    assert standings(cells, coverage(cells))["net-gradient"].asked == 3
+
+
+def test_a_report_counts_what_its_run_asked(cells):
+    chosen = [cell for cell in cells if cell.system == "si-64"]
+    asked = {each.model: each.asked for each in coverage(chosen)}
+    found = standings(chosen, coverage_of_run(chosen))
+    for name, standing in found.items():
+        own = [cell for cell in chosen if cell.model["name"] == name]
+        assert (standing.measured, standing.asked) == (len(own), len(own))
+        assert "not measured" not in standing.verdict.because
+    # the card of the protocol names a system that was not chosen
+    assert asked["net-gradient"] > found["net-gradient"].asked
+    failed = [replace(without_values(cell, Outcome.FAILED), outcome=Outcome.FAILED) for cell in chosen]
+    assert {each.measured for each in standings(failed, coverage_of_run(failed)).values()} == {0}
+    assert report_page(chosen).count("not measured: nve") == 0
 
 
 def test_the_page_shows_what_was_asked(cells):
