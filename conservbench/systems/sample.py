@@ -1,8 +1,8 @@
 """Make the snapshots of a system: ``python -m conservbench.systems.sample NAME``. Run once; the file is kept.
 
-Silicon is moved by its Stillinger-Weber potential, silicon carbide by springs, under ASE's Langevin thermostat, from a
-fixed seed. The numbers
-depend on the order of floating-point sums, so another machine samples other, equally good snapshots.
+Silicon is moved by its Stillinger-Weber potential, silicon carbide by springs, ethanol by GFN2-xTB, under ASE's
+Langevin thermostat, from a fixed seed. The numbers depend on the order of floating-point sums, so that another machine
+samples other, equally good snapshots.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ import ase
 import numpy as np
 import torch
 from ase import Atoms, units
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import atomic_masses
 from ase.md.langevin import Langevin
 
+from conservbench.models.ase import ASEModel
 from conservbench.models.base import Model
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.models.toy import Field, ToyModel
 from conservbench.state import from_atoms
 
+XTB_CITATION = (
+    "C. Bannwarth, S. Ehlert and S. Grimme, J. Chem. Theory Comput. 15, 1652 (2019), doi:10.1021/acs.jctc.8b01176"
+)
 SW_CITATION = "F. H. Stillinger and T. A. Weber, Phys. Rev. B 31, 5262 (1985), doi:10.1103/PhysRevB.31.5262"
 N_SNAPSHOTS = 8
 DIGITS = 6
@@ -92,6 +96,18 @@ def vacancy() -> Atoms:
     return atoms
 
 
+def ethanol() -> Atoms:
+    """One molecule of ethanol, as ASE builds it."""
+    return molecule("CH3CH2OH")
+
+
+def xtb(_: Atoms) -> Model:
+    """The tight-binding method GFN2-xTB, by the extra ``xtb``."""
+    from tblite.ase import TBLite
+
+    return ASEModel(TBLite(method="GFN2-xTB", verbosity=0))
+
+
 def diamond_of_density(density: float) -> Atoms:
     """64 silicon atoms in the diamond structure at a density in g/cm^3."""
     grams = 8 * atomic_masses[14] / units.kg * 1e3
@@ -140,6 +156,19 @@ RECIPES: dict[str, Recipe] = {
         seed=20250704,
         crystal=True,
         model=lambda sites: ToyModel(Field("harmonic", 12.0), sites),
+    ),
+    "ethanol": Recipe(
+        version=1,
+        title="Ethanol, one molecule, 300 K",
+        citation=f"Snapshots: GFN2-xTB, {XTB_CITATION}",
+        build=ethanol,
+        stages=(Stage(300.0, 3.0),),
+        spacing=1.0,
+        time_step=0.5,
+        friction=2.0,
+        seed=20261121,
+        crystal=False,
+        model=xtb,
     ),
     "si-liquid-64": Recipe(
         version=1,
@@ -270,7 +299,7 @@ def sample(name: str) -> dict[str, Any]:
             f"torch {torch.__version__}, vesin {version('vesin')}, Python {platform.python_version()}"
         ),
         "cell": sites.cell.array.tolist(),
-        "pbc": [True, True, True],
+        "pbc": sites.pbc.tolist(),
         "numbers": sites.numbers.tolist(),
         "sites": sites.positions.tolist() if recipe.crystal else snapshots[0],
         "snapshots": snapshots,

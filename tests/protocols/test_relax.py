@@ -671,6 +671,32 @@ def test_distances_of_structures():
     assert largest_group(apart, 0.5) == 3
 
 
+def test_molecules_are_compared_after_rotation():
+    ethanol = find_system("ethanol").sites
+    positions, numbers, nowhere = ethanol.positions, ethanol.numbers, np.zeros((3, 3))
+    moved = ethanol.copy()
+    moved.rotate(20.0, (1.0, 2.0, 3.0))
+    moved.translate((1.0, -2.0, 0.5))
+    exchanged = np.arange(9)
+    exchanged[numbers == 1] = exchanged[numbers == 1][::-1]
+    for other in (moved.positions, positions[exchanged]):
+        assert distance(positions, other, nowhere, numbers) < 1e-6
+    stretched = moved.positions * 1.1
+    # a homogeneous stretch by a tenth moves each atom by a tenth of its distance from the centre
+    radius = np.sqrt(((positions - positions.mean(0)) ** 2).sum(1).mean())
+    assert distance(positions, stretched, nowhere, numbers) == pytest.approx(0.1 * radius, rel=1e-3)
+    assert unlikeness(np.stack([positions, moved.positions]), nowhere, numbers).max() < 1e-9
+    # atoms in a line, whose rotation is not unique
+    line = np.array([[0.0, 0.0, 0.0], [1.2, 0.0, 0.0], [-1.2, 0.0, 0.0]])
+    assert distance(line, line[:, [1, 0, 2]], nowhere, np.array([6, 8, 8])) < 1e-9
+
+
+def test_a_molecule_has_no_cell_to_strain():
+    settings = build(Settings, find_protocol("relax").settings("quick"), "quick")
+    assert {start.kind for start in starts_of(find_system("ethanol"), settings)} == {"rattled", "thermal"}
+    assert not any(start.variable for start in starts_of(find_system("ethanol"), settings))
+
+
 def test_minima_that_a_symmetry_joins_are_alike():
     """A dimer of two neighbours, turned to another axis of the crystal: far by its atoms, and yet the same."""
     crystal = bulk("Si", cubic=True, a=5.431) * (2, 2, 2)

@@ -217,7 +217,7 @@ def _cells(run: xr.Dataset) -> list[Finding]:
     metrics = (f"cell_converged_{key_of(SPEED_FMAX)}", f"cell_steps_{key_of(SPEED_FMAX)}", "cell_volume")
     why = str(run.attrs.get("variable_cell_reason", ""))
     if why or not run.sizes["start"]:
-        reason = why or "no starts with a variable cell"
+        reason = why or "no starts with a variable cell: the settings have none, or the system is no crystal"
         outcome = Outcome(run.attrs.get("variable_cell_outcome") or Outcome.UNSUPPORTED)
         return [Finding(metric, unit_of(metric), None, outcome, reason) for metric in metrics]
     convergence = _convergence("cell_", run, SPEED_FMAX)

@@ -1,18 +1,20 @@
 """How unlike minima are: by where their atoms are, and by what surrounds each atom. No torch.
 
-Positions are compared after translation, nearest images and exchange of equal atoms. Surroundings do not change under
-rotations and reflections either: a structure that breaks the symmetry of its crystal in one of several equal ways is
-the same minimum in each of them.
+Positions are compared after translation, nearest images (molecules: after rotation) and exchange of equal atoms.
+Surroundings do not change under rotations and reflections either: a structure that breaks the symmetry
+of its crystal in one of several equal ways is the same minimum in each of them.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.transform import Rotation
 
 ROUNDS: Final = 5
 """Matching atoms and centring them take turns; both only lower the distance, and few rounds settle it."""
@@ -28,7 +30,7 @@ def distances(
 
     Args:
         positions: (n, n_atoms, 3), Å.
-        cell: (3, 3), Å, periodic in all directions.
+        cell: (3, 3), Å, periodic along the vectors that are not zero.
         numbers: (n_atoms,) atomic numbers.
     """
     n = len(positions)
@@ -49,7 +51,7 @@ def unlikeness(
 
     Args:
         positions: (n, n_atoms, 3), Å.
-        cell: (3, 3), Å, periodic in all directions.
+        cell: (3, 3), Å, periodic along the vectors that are not zero.
         numbers: (n_atoms,) atomic numbers.
     """
     n = len(positions)
@@ -66,17 +68,24 @@ def unlikeness(
 def distance(
     left: NDArray[np.float64], right: NDArray[np.float64], cell: NDArray[np.float64], numbers: NDArray[np.int64]
 ) -> float:
-    """Root-mean-square distance in Å of two structures after translation, nearest images and exchange of equal atoms.
+    """Root-mean-square distance in Å of two structures after translation and exchange of equal atoms.
 
-    The translation is found from the atoms as they are numbered, and refined as they are matched: right for structures
-    that are not far from each other, an upper bound for others.
+    In a cell after nearest images, too, and without one after rotation. Both are found from the atoms as they are
+    numbered, a rotation also from their surroundings, and refined as atoms are matched: right for structures that are
+    not far from each other, an upper bound for others.
 
     Args:
         left: (n_atoms, 3), Å.
         right: (n_atoms, 3), Å.
-        cell: (3, 3), Å.
+        cell: (3, 3), Å; zero for a molecule.
         numbers: (n_atoms,).
     """
+    return _distance_in_cell(left, right, cell, numbers) if cell.any() else _distance_turned(left, right, numbers)
+
+
+def _distance_in_cell(
+    left: NDArray[np.float64], right: NDArray[np.float64], cell: NDArray[np.float64], numbers: NDArray[np.int64]
+) -> float:
     shift = _nearest(left - right, cell).mean(0)
     order = np.arange(len(numbers))
     offsets = _nearest(left - right - shift, cell)
@@ -88,6 +97,33 @@ def distance(
         if (order == previous).all():
             break
     return float(np.sqrt((offsets**2).sum(1).mean()))
+
+
+def _distance_turned(left: NDArray[np.float64], right: NDArray[np.float64], numbers: NDArray[np.int64]) -> float:
+    left, right = left - left.mean(0), right - right.mean(0)
+    nowhere = np.zeros((3, 3))
+    alike = _match(_surroundings(left, nowhere), _surroundings(right, nowhere), numbers)
+    return min(_refined(left, right, numbers, order) for order in (np.arange(len(numbers)), alike))
+
+
+def _refined(
+    left: NDArray[np.float64], right: NDArray[np.float64], numbers: NDArray[np.int64], order: NDArray[np.int64]
+) -> float:
+    for _ in range(ROUNDS):
+        turned = _turn(left, right[order]).apply(right)
+        previous, order = order, _match(left, turned, numbers)
+        if (order == previous).all():
+            break
+    offsets = left - _turn(left, right[order]).apply(right[order])
+    return float(np.sqrt((offsets**2).sum(1).mean()))
+
+
+def _turn(left: NDArray[np.float64], right: NDArray[np.float64]) -> Rotation:
+    """The rotation of ``right`` that brings it nearest to ``left``, atom by atom (Kabsch 1976)."""
+    with warnings.catch_warnings():
+        # that of atoms in a line is not unique, but as good as any
+        warnings.simplefilter("ignore", UserWarning)
+        return Rotation.align_vectors(left, right)[0]
 
 
 def largest_group(unlike: NDArray[np.float64], tolerance: float) -> int:
@@ -124,5 +160,5 @@ def _match(
 
 def _nearest(offsets: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
     """Offsets (..., 3) to the nearest image; of a cell that is not too skewed."""
-    fractions = offsets @ np.linalg.inv(cell)
-    return np.asarray((fractions - np.round(fractions)) @ cell)
+    # the pseudo-inverse leaves out directions without a cell vector
+    return np.asarray(offsets - np.round(offsets @ np.linalg.pinv(cell)) @ cell)

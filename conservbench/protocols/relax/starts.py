@@ -36,7 +36,7 @@ class Start:
 
 
 def starts_of(system: System, settings: Settings) -> list[Start]:
-    """All starts, those with a fixed cell first; the strained ones of both are alike."""
+    """All starts, those with a fixed cell first; the strained ones of both are alike, and of crystals alone."""
     return [*_starts(system, settings, variable=False), *_starts(system, settings, variable=True)]
 
 
@@ -49,6 +49,8 @@ def _starts(system: System, settings: Settings, *, variable: bool) -> Iterator[S
         for k in range(settings.thermal):
             snapshot = system.snapshots[k % len(system.snapshots)]
             yield Start("thermal", system.temperature, variable, snapshot)
+    if not system.sites.pbc.all():
+        return
     for index, amplitude in enumerate(settings.strains):
         for k in range(settings.strained_cells if variable else settings.strained):
             random = _random(settings, "strained", index, k)
