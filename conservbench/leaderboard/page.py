@@ -8,6 +8,7 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
+from conservbench.leaderboard.chemistry import by_chemistry
 from conservbench.leaderboard.coverage import Coverage, coverage
 from conservbench.leaderboard.entry import entry_name
 from conservbench.leaderboard.markup import escaped, folded, table
@@ -52,7 +53,7 @@ _READING: Final = """\
 _MOST_COLUMNS: Final = 7
 """Numbers side by side on a page."""
 
-_RANKS: Final = "Ranks over all systems of the protocol, 1 the best:"
+_RANKS: Final = "Ranks over all systems of the protocol{where}, 1 the best:"
 
 _TWINS: Final = (
     "Rows of one network, by the forces that a simulation takes from it: minus the gradient of its energy, its direct "
@@ -297,7 +298,9 @@ def _protocol(cells: Sequence[ScoredCell]) -> list[str]:
     lines = [f"## {escaped(whole.title)}", "", escaped(whole.question), ""]
     for system, own in systems.items():
         lines += [f"### {escaped(system)}", "", *_system(own)]
-    return lines + _ranks(cells) + _gates(cells[0])
+    for elements, own in by_chemistry(cell for cell in cells if not cell.is_control).items():
+        lines += _ranks(own, elements)
+    return lines + _gates(cells[0])
 
 
 def _system(cells: Sequence[ScoredCell]) -> list[str]:
@@ -330,21 +333,22 @@ def _unsupported(cells: Sequence[ScoredCell]) -> list[str]:
     return [*(f"- {escaped(each)}" for each in said), ""]
 
 
-def _ranks(cells: Sequence[ScoredCell]) -> list[str]:
+def _ranks(cells: Sequence[ScoredCell], elements: str) -> list[str]:
     """Rank intervals: a row a model, a column a headline metric that tells any two models apart."""
+    where = f" with {escaped(elements)}" if elements else ""
     found = {plain(metric.label): ranks(cells, metric.key) for metric in rankable(cells[0].headlines)}
     found = {label: each for label, each in found.items() if each}
     telling = {
         label: each for label, each in found.items() if any(rank.high - rank.low < len(each) - 1 for rank in each)
     }
     alike = "; ".join(label for label in found if label not in telling)
-    lines = [f"No two models are told apart by: {escaped(alike)}.", ""] if alike else []
+    lines = [f"No two models are told apart{where} by: {escaped(alike)}.", ""] if alike else []
     if not telling:
         return lines
     texts = {(rank.model, label): rank.text for label, each in telling.items() for rank in each}
     models = sorted({model for model, _ in texts})
     body = [(model, *(texts.get((model, label), "–") for label in telling)) for model in models]
-    return [_RANKS, "", *table(("rank", *telling), body), *lines]
+    return [_RANKS.format(where=where), "", *table(("rank", *telling), body), *lines]
 
 
 def _gates(cell: ScoredCell) -> list[str]:

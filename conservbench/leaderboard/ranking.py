@@ -121,7 +121,8 @@ def _scores(cells: Iterable[ScoredCell], metric: str) -> dict[tuple[str, str], S
 
 def _systems(cells: Sequence[ScoredCell], found: Mapping[tuple[str, str], Score | None]) -> list[str]:
     """The systems of the protocol, all there are if its card names none, on which any model has a value."""
-    listed = {system for cell in cells for system in cell.protocol.get("systems", ())}
+    keys = ("systems", "more_systems")
+    listed = {system for cell in cells for key in keys for system in cell.protocol.get(key, ())}
     valued = {system for (_, system), score in found.items() if _has_value(score)}
     return sorted(valued & listed if listed else valued)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from conservbench.leaderboard.chemistry import by_chemistry
 from conservbench.leaderboard.coverage import Coverage, coverage, coverage_of_run
 from conservbench.leaderboard.pareto import fronts
 from conservbench.leaderboard.sheet import LEGEND, label_of, limits_of, plain
@@ -187,7 +188,11 @@ def _protocol(cells: Sequence[ScoredCell], board: Board) -> str:
     metrics = cells[-1].metrics.values()
     tiers, rows = settings(card)
     tables = [table_of(group, board.here) for group in groups(cells)]
-    ranked = [rank_table(group, table.title) for group, table in zip(groups(cells), tables, strict=True)]
+    ranked = [
+        rank_table(own, ": ".join(filter(None, (table.title, elements))))
+        for group, table in zip(groups(cells), tables, strict=True)
+        for elements, own in by_chemistry(cell for cell in group if not cell.is_control).items()
+    ]
     return board.page(
         "protocol.html",
         figures,
