@@ -30,6 +30,8 @@ from conservbench.scheme import Channel
 from conservbench.state import State
 
 if TYPE_CHECKING:
+    from metatomic.torch import AtomisticModel
+
     from conservbench.cards import ModelCard
     from conservbench.systems import System
 
@@ -107,7 +109,7 @@ class MetatomicModel:
     differentiable = True
     labelled = False
 
-    def __init__(self, exported: torch.nn.Module, *, variant: str = "", skin: float = 0.5) -> None:
+    def __init__(self, exported: AtomisticModel, *, variant: str = "", skin: float = 0.5) -> None:
         from metatomic.torch import unit_conversion_factor
 
         if extra := sorted(exported.requested_inputs(use_new_names=True)):
@@ -276,7 +278,7 @@ class Options:
     trust: bool = False
 
 
-def read_exported(path: Path) -> torch.nn.Module:
+def read_exported(path: Path) -> AtomisticModel:
     """Open an exported model, which runs code of its author.
 
     Raises:

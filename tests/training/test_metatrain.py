@@ -1,0 +1,133 @@
+"""Recipes of PET: the frames that metatrain is given, resuming, and whether it turns them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read
+
+from conservbench.training import metatrain
+
+RECIPES = Path(__file__).parents[2] / "models" / "recipes"
+
+
+def labelled(seed: int) -> Atoms:
+    atoms = bulk("Si", "diamond", a=5.43, cubic=True)
+    atoms.rattle(0.1, seed=seed)
+    forces = np.random.default_rng(seed).normal(size=(len(atoms), 3)) + 0.3
+    atoms.calc = SinglePointCalculator(atoms, energy=-40.0 - seed, forces=forces)
+    atoms.info["group"] = "made"
+    return atoms
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A recipe of frames that are made here: twelve to train on, three to test on."""
+    given = {"train": [labelled(seed) for seed in range(12)], "test": [labelled(seed) for seed in range(20, 23)]}
+    monkeypatch.setattr(metatrain, "find_data_set", lambda name: name)
+    monkeypatch.setattr(metatrain, "load_frames", lambda data, split: given[split])
+    folder = tmp_path / "pet-made"
+    folder.mkdir()
+    (folder / "frames.toml").write_text(
+        'data = "made"\nvalidation = 4\nseed = 3\naugmentation = true\n', encoding="utf-8"
+    )
+    (folder / "options.yaml").write_text("seed: 1\n", encoding="utf-8")
+    return folder
+
+
+def test_every_frame_is_in_one_file_with_its_labels(recipe, tmp_path):
+    metatrain.prepare(recipe, tmp_path / "run")
+    parts = {name: read(tmp_path / "run" / f"{name}.xyz", ":") for name in ("train", "validation", "test")}
+    assert {name: len(frames) for name, frames in parts.items()} == {"train": 8, "validation": 4, "test": 3}
+    energies = [atoms.get_potential_energy() for name in ("train", "validation") for atoms in parts[name]]
+    assert sorted(energies) == sorted(-40.0 - seed for seed in range(12))
+    for expected, found in zip((labelled(seed) for seed in range(20, 23)), parts["test"], strict=True):
+        forces = expected.get_forces()
+        np.testing.assert_allclose(found.get_forces(), forces - forces.mean(0), atol=1e-7)
+        np.testing.assert_allclose(found.positions, expected.positions, atol=1e-7)
+        assert found.pbc.all()
+    assert (tmp_path / "run" / "options.yaml").read_text(encoding="utf-8") == "seed: 1\n"
+
+
+def test_the_frames_held_out_are_the_same_again(recipe, tmp_path):
+    for name in ("one", "two"):
+        metatrain.prepare(recipe, tmp_path / name)
+    assert (tmp_path / "one" / "train.xyz").read_bytes() == (tmp_path / "two" / "train.xyz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('data = "made"\nvalidation = 0\nseed = 1\naugmentation = true\n', "validation is 0; expected 1 or more"),
+        ('data = "made"\nvalidation = 12\nseed = 1\naugmentation = true\n', "12 of 12 frames; none is left"),
+        ('data = "made"\nvalidaton = 1\nseed = 1\naugmentation = true\n', "did you mean 'validation'"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(recipe, tmp_path, text, says):
+    (recipe / "frames.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=says):
+        metatrain.prepare(recipe, tmp_path / "run")
+
+
+def test_a_folder_that_is_no_recipe_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"frames\.toml"):
+        metatrain.read_frames(tmp_path)
+
+
+def test_training_goes_on_from_the_highest_epoch(tmp_path):
+    assert metatrain.last_checkpoint(tmp_path) is None
+    for day, name in (("2026-01-02", "model_90"), ("2026-01-03", "model_100"), ("2026-01-04", "scaler")):
+        path = tmp_path / "outputs" / day / "10-00-00" / f"{name}.ckpt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (tmp_path / "outputs" / "2026-01-04" / "10-00-00" / "model_best.ckpt").touch()
+    assert metatrain.last_checkpoint(tmp_path).stem == "model_100"
+
+
+@pytest.mark.parametrize("name", ["pet-si", "pet-water"])
+def test_recipes_that_are_shipped_are_read(name):
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed (extra: test)")
+    frames = metatrain.read_frames(RECIPES / name)
+    options = yaml.safe_load((RECIPES / name / "options.yaml").read_text(encoding="utf-8"))
+    assert frames.augmentation
+    assert options["training_set"]["targets"] == options["validation_set"]["targets"]
+    assert set(options["architecture"]["training"]["loss"]) == set(options["training_set"]["targets"])
+
+
+def test_frames_are_turned_unless_the_recipe_says_otherwise():
+    augmentation = pytest.importorskip("metatrain.utils.augmentation", reason="no metatrain (extra: metatrain)")
+    augment = augmentation.O3Augmenter.apply_random_augmentations
+    with metatrain._turned(at_random=True):
+        assert augmentation.O3Augmenter.apply_random_augmentations is augment
+    with metatrain._turned(at_random=False):
+        still = augmentation.O3Augmenter({})
+        assert still.apply_random_augmentations(["systems"], {"energy": 1}) == (["systems"], {"energy": 1}, {})
+    assert augmentation.O3Augmenter.apply_random_augmentations is augment
+
+
+@pytest.mark.slow
+def test_a_network_is_trained_resumed_and_run(recipe, tmp_path, monkeypatch):
+    pytest.importorskip("metatrain", reason="metatrain is not installed (extra: metatrain)")
+    from conservbench.models.metatomic import MetatomicModel, read_exported
+    from conservbench.state import from_atoms
+
+    options = (RECIPES / "pet-si" / "options.yaml").read_text(encoding="utf-8")
+    for old, new in (("d_pet: 32", "d_pet: 8"), ("d_node: 64", "d_node: 8"), ("d_head: 32", "d_head: 8")):
+        assert old in options
+        options = options.replace(old, new)
+    start = options[options.index("num_epochs: ") :].partition("\n")[0]
+    interval = options[options.index("checkpoint_interval: ") :].partition("\n")[0]
+    options = options.replace(interval, "checkpoint_interval: 1")
+    for epochs in (1, 2):
+        (recipe / "options.yaml").write_text(options.replace(start, f"num_epochs: {epochs}"), encoding="utf-8")
+        path = metatrain.train(recipe, tmp_path / "run")
+        assert metatrain.last_checkpoint(tmp_path / "run").stem == f"model_{epochs - 1}"
+    assert path.name == "pet-made.pt"
+    assert len(list((tmp_path / "run" / "outputs").glob("*/*/model_0.ckpt"))) == 1
+    model = MetatomicModel(read_exported(path))
+    said = model.evaluate(from_atoms(labelled(1)), forces=("gradient", "direct"))
+    assert set(said.forces) == {"gradient", "direct"}
+    assert abs(said.energy.item() + 45.5) < 5.0
