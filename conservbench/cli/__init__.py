@@ -23,6 +23,7 @@ VERBS = {
     "list": "conservbench.cli.list_:list_",
     "show": "conservbench.cli.show:show",
     "cite": "conservbench.cli.cite:cite",
+    "data": "conservbench.cli.data:data",
     "train": "conservbench.cli.train:train",
     "finetune": "conservbench.cli.finetune:finetune",
 }

@@ -11,8 +11,8 @@ import click
 if TYPE_CHECKING:
     from conservbench.cards import ModelCard, ProtocolCard
     from conservbench.cli.bibliography import Reference
+    from conservbench.data.catalogue import DataSet
     from conservbench.systems import System
-    from conservbench.training.data import DataSet
 
 SUITE: Final = "conservbench"
 
@@ -90,9 +90,7 @@ def data_entry(data: DataSet) -> str:
         f"@misc{{{data.name},\n"
         f"  title = {{{{{data.title}}}}},\n"
         f"  note = {{{data.citation}; license: {data.license}}},\n"
-        f"  url = {{{data.home}}},\n"
-        f"  doi = {{{data.doi}}}\n"
-        "}"
+        f"  url = {{{data.home}}}" + (f",\n  doi = {{{data.doi}}}" if data.doi else "") + "\n}"
     )
 
 
@@ -113,8 +111,8 @@ def _parts(names: Iterable[str]) -> Iterator[Iterator[Reference]]:
 def _cited(name: str) -> tuple[list[str], tuple[str, ...]]:
     """BibTeX and words of a name, and keys of the packages that it rests on."""
     from conservbench.cards import ModelCard, ProtocolCard
+    from conservbench.data.catalogue import catalogue
     from conservbench.references import list_references
-    from conservbench.training.data import catalogue
 
     if name == SUITE:
         return [], ()
@@ -142,10 +140,10 @@ def _find(name: str) -> ModelCard | ProtocolCard | System:
     """
     from conservbench.cards import CardError, list_models, list_protocols
     from conservbench.cli.show import find_any
+    from conservbench.data.catalogue import catalogue
     from conservbench.hint import did_you_mean
     from conservbench.references import list_references
     from conservbench.systems import list_systems
-    from conservbench.training.data import catalogue
 
     cards = [*list_models(), *list_protocols(), *list_systems()]
     if name in cards or name.endswith(".toml") or name.startswith("ase:"):
@@ -180,8 +178,8 @@ def _doi_entry(card: ModelCard) -> str:
 
 def _data(said: str) -> list[str]:
     """Entries of the data sets, and of those behind the references, that a text names."""
+    from conservbench.data.catalogue import catalogue
     from conservbench.references import list_references
-    from conservbench.training.data import catalogue
 
     words = dict.fromkeys(re.findall(r"[A-Za-z0-9][\w.-]*", said))
     names = [word for word in words if word in catalogue()]
@@ -191,8 +189,8 @@ def _data(said: str) -> list[str]:
 
 def _data_of_reference(name: str) -> list[str]:
     """The data sets that the sources of a reference name, by where they are published."""
+    from conservbench.data.catalogue import catalogue
     from conservbench.references import find_reference
-    from conservbench.training.data import catalogue
 
     found = find_reference(name)
     said = " ".join((*found.sources.values(), *(profile.source for profile in found.rdf.values())))

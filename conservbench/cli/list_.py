@@ -71,6 +71,7 @@ def _protocols() -> list[dict[str, Any]]:
             "version": card.version,
             "run": "by default" if card.by_default else "by name",
             "systems": list(card.systems),
+            "more_systems": list(card.more_systems),
             "title": card.title,
         }
         for card in map(find_protocol, list_protocols())
@@ -84,9 +85,6 @@ def _systems() -> list[dict[str, Any]]:
 
 
 def _data() -> list[dict[str, Any]]:
-    import tomllib
-    from importlib.resources import files
+    from conservbench.data.catalogue import catalogue
 
-    # read here, not by conservbench.training, which imports ase
-    catalogue = tomllib.loads(files("conservbench.training").joinpath("catalogue.toml").read_text(encoding="utf-8"))
-    return [{"name": name, "license": each["license"], "title": each["title"]} for name, each in catalogue.items()]
+    return [{"name": each.name, "license": each.license, "title": each.title} for each in catalogue().values()]

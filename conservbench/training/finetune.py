@@ -14,13 +14,14 @@ from typing import Final
 from torch import Tensor
 
 from conservbench.cards import CardError, ModelCard
+from conservbench.data.catalogue import find_data_set
+from conservbench.data.frames import Split, load_frames
 from conservbench.hint import did_you_mean
 from conservbench.models.base import Tunable, UnsupportedError, in_precision_of
 from conservbench.models.load import load_model
 from conservbench.references import Reference, find_reference
 from conservbench.scheme import Scheme
 from conservbench.systems import System, find_system
-from conservbench.training.data import Split, find_data_set, load_frames
 from conservbench.training.descent import Descent, Progress, descend
 from conservbench.training.labelled import Labelled, label
 from conservbench.training.terms import Term

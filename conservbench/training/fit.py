@@ -20,11 +20,13 @@ import xarray as xr
 from ase import Atoms
 from torch import Tensor
 
+from conservbench.data.catalogue import find_data_set
+from conservbench.data.frames import Split, load_frames
+from conservbench.elements import SYMBOLS
 from conservbench.models.base import Prediction
 from conservbench.models.mace import NetworkSettings, TwoHeadedMACE, save_checkpoint
 from conservbench.neighbors import Pairs, find_pairs
 from conservbench.scheme import CHANNELS, Channel
-from conservbench.training.data import Split, find_data_set, load_frames
 from conservbench.training.labelled import Labelled, join, label
 from conservbench.training.recipe import Recipe, Stage
 
@@ -41,11 +43,21 @@ class Sample(Labelled):
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean absolute errors over a set of samples: energy meV/atom, forces meV/Å."""
+    """Mean absolute errors over a set of samples: energy meV/atom (None of atoms of one element), forces meV/Å."""
 
-    energy: float
+    energy: float | None
     gradient: float
     direct: float
+
+
+@dataclass(frozen=True)
+class _Residuals:
+    """Absolute errors of one sample: eV/atom, and eV/Å (n_atoms, 3) of each channel."""
+
+    sample: Sample
+    energy: Tensor
+    gradient: Tensor
+    direct: Tensor
 
 
 def make_samples(frames: Sequence[Atoms], cutoff: float, device: str) -> list[Sample]:
@@ -88,13 +100,29 @@ def _mean_norm(errors: Tensor) -> Tensor:
 
 def errors_of(network: TwoHeadedMACE, samples: Sequence[Sample]) -> Errors:
     """Mean absolute errors: energy over frames, forces over all components."""
-    energy, gradient, direct = [], [], []
-    for sample in samples:
-        prediction = network.predict(sample.state, sample.pairs, forces=CHANNELS)
-        energy.append((_energy(prediction) - sample.energy).abs() / sample.state.n_atoms)
-        gradient.append((prediction.forces["gradient"] - sample.forces).abs().flatten())
-        direct.append((prediction.forces["direct"] - sample.forces).abs().flatten())
-    return Errors(*(1e3 * float(torch.cat(parts).mean()) for parts in (energy, gradient, direct)))
+    return _mean([_residuals(network, sample) for sample in samples])
+
+
+def _residuals(network: TwoHeadedMACE, sample: Sample) -> _Residuals:
+    prediction = network.predict(sample.state, sample.pairs, forces=CHANNELS)
+    return _Residuals(
+        sample=sample,
+        energy=(_energy(prediction) - sample.energy).abs() / sample.state.n_atoms,
+        gradient=(prediction.forces["gradient"] - sample.forces).abs(),
+        direct=(prediction.forces["direct"] - sample.forces).abs(),
+    )
+
+
+def _mean(residuals: Sequence[_Residuals]) -> Errors:
+    parts = ([getattr(each, name).flatten() for each in residuals] for name in ("energy", "gradient", "direct"))
+    return Errors(*(1e3 * float(torch.cat(part).mean()) for part in parts))
+
+
+def _mean_of_element(residuals: Sequence[_Residuals], number: int) -> Errors:
+    masks = [each.sample.state.numbers == number for each in residuals]
+    gradient = torch.cat([each.gradient[mask] for each, mask in zip(residuals, masks, strict=True)])
+    direct = torch.cat([each.direct[mask] for each, mask in zip(residuals, masks, strict=True)])
+    return Errors(None, 1e3 * float(gradient.mean()), 1e3 * float(direct.mean()))
 
 
 def network_settings(recipe: Recipe, samples: Sequence[Sample]) -> NetworkSettings:
@@ -205,12 +233,17 @@ def state_path(recipe: Recipe, folder: Path) -> Path:
 
 
 def split_errors(network: TwoHeadedMACE, data: str, split: Split, device: str = "cpu") -> dict[str, Errors]:
-    """Errors on one split of a data set: all together under ``"all"``, and by group."""
+    """Errors on one split of a data set: all together under ``"all"``, by group, and of forces on ``"atoms of O"``."""
     samples = make_samples(load_frames(find_data_set(data), split), network.settings.cutoff, device)
-    groups = {"all": samples}
-    for sample in samples:
-        groups.setdefault(sample.group, []).append(sample)
-    return {name: errors_of(network, members) for name, members in groups.items()}
+    every = [_residuals(network, sample) for sample in samples]
+    groups = {"all": every}
+    for each in every:
+        groups.setdefault(each.sample.group, []).append(each)
+    errors = {name: _mean(members) for name, members in groups.items()}
+    numbers = sorted({number for sample in samples for number in sample.state.numbers.tolist()})
+    if len(numbers) > 1:
+        errors |= {f"atoms of {SYMBOLS[number - 1]}": _mean_of_element(every, number) for number in numbers}
+    return errors
 
 
 def _split(samples: list[Sample], recipe: Recipe) -> tuple[list[Sample], list[Sample]]:

@@ -17,11 +17,14 @@ from ase import Atoms
 from ase.build import bulk
 from numpy.typing import NDArray
 
+from conservbench.data.catalogue import find_data_set
+from conservbench.data.frames import load_frames
+from conservbench.data.locate import locate
+from conservbench.data.readers.phonopy import read_force_constants
 from conservbench.observables.phonons import band_path, crystal, frequencies
 from conservbench.observables.rdf import smeared_rdf
 from conservbench.references import operations
 from conservbench.state import from_atoms
-from conservbench.training.data import find_data_set, load_frames, locate, read_force_constants
 
 LATTICE_CONSTANT: Final = 5.468582
 """Å, of PBE silicon, at which the force constants were computed."""

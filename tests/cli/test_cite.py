@@ -21,9 +21,9 @@ from conservbench.cli.cite import (
     suite_entry,
     thermostat_entries,
 )
+from conservbench.data.catalogue import catalogue
 from conservbench.dynamics.thermostat import KINDS
 from conservbench.systems import find_system
-from conservbench.training.data import catalogue
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -11,6 +11,9 @@ from ase.build import bulk
 from ase.calculators.lj import LennardJones
 
 from conservbench.cards import find_model
+from conservbench.data import catalogue as data_catalogue
+from conservbench.data.catalogue import DataFile, DataSet
+from conservbench.data.locate import DATA_VARIABLE
 from conservbench.dynamics.integrator import integrator
 from conservbench.dynamics.maxwell_boltzmann import draw_momenta
 from conservbench.dynamics.noise import Noise
@@ -22,8 +25,6 @@ from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.observables.rdf import smeared_rdf
 from conservbench.state import State, from_atoms
 from conservbench.systems import find_system
-from conservbench.training import data
-from conservbench.training.data import DataFile, DataSet
 from conservbench.training.recipe import Recipe, Stage
 from conservbench.training.route import Objective, of_average
 from conservbench.training.trajectory import TrajectoryRoute
@@ -51,8 +52,8 @@ def miniature(tmp_path, monkeypatch) -> DataSet:
         (tmp_path / f"{split}.json").write_bytes(text)
         files[split] = DataFile(f"{split}.json", "http://127.0.0.1:9/none.json", hashlib.sha256(text).hexdigest())
     entry = DataSet("miniature", "", "mlearn", "", "", "", "", "", files)
-    monkeypatch.setattr(data, "catalogue", lambda: {"miniature": entry})
-    monkeypatch.setenv(data.DATA_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(data_catalogue, "catalogue", lambda: {"miniature": entry})
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
     return entry
 
 

@@ -2,15 +2,19 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 import xarray as xr
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from safetensors.torch import load_file
 
+from conservbench.data.frames import load_frames
 from conservbench.models.mace import MACEModel, TwoHeadedMACE, read_checkpoint
 from conservbench.scheme import CHANNELS
+from conservbench.state import from_atoms
 from conservbench.training import fit as fitting
-from conservbench.training.data import load_frames
 
 
 @pytest.fixture
@@ -98,6 +102,35 @@ def test_training_lowers_the_errors_and_writes_metrics(recipe, miniature, tmp_pa
     errors = fitting.split_errors(read_checkpoint(checkpoint), "miniature", "test")
     assert set(errors) == {"all", "even", "odd"}
     assert errors["all"].direct == pytest.approx((errors["even"].direct + errors["odd"].direct) / 2)
+
+
+def test_errors_are_told_by_element(recipe, miniature, monkeypatch):
+    random = np.random.default_rng(5)
+
+    def frame():
+        atoms = bulk("SiC", "zincblende", a=4.36, cubic=True)
+        atoms.rattle(0.1, rng=random)
+        atoms.info["group"] = "one"
+        forces = random.normal(size=(8, 3))
+        atoms.calc = SinglePointCalculator(atoms, energy=random.normal(), forces=forces - forces.mean(0))
+        return atoms
+
+    frames = [frame() for _ in range(3)]
+    monkeypatch.setattr(fitting, "load_frames", lambda *_: frames)
+    samples = fitting.make_samples(frames, recipe.network.cutoff, "cpu")
+    torch.manual_seed(0)
+    network = TwoHeadedMACE(fitting.network_settings(recipe, samples))
+    errors = fitting.split_errors(network, "miniature", "test")
+    assert list(errors) == ["all", "one", "atoms of C", "atoms of Si"]
+    assert errors["atoms of C"].energy is None
+    model = MACEModel(network)
+    for channel in ("gradient", "direct"):
+        apart = [model.evaluate(from_atoms(atoms), forces=[channel]).forces[channel].numpy() for atoms in frames]
+        off = np.abs(np.stack(apart) - np.stack([atoms.get_forces() for atoms in frames]))
+        for symbol, number in (("C", 6), ("Si", 14)):
+            expected = 1e3 * off[:, frames[0].numbers == number].mean()
+            assert getattr(errors[f"atoms of {symbol}"], channel) == pytest.approx(expected, rel=1e-5)
+        assert getattr(errors["all"], channel) == pytest.approx(1e3 * off.mean(), rel=1e-5)
 
 
 def test_interrupted_training_equals_an_uninterrupted_one(recipe, miniature, tmp_path):

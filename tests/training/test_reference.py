@@ -8,6 +8,9 @@ import torch
 from ase import Atoms
 from ase.build import bulk
 
+from conservbench.data.catalogue import find_data_set
+from conservbench.data.locate import locate
+from conservbench.data.readers.phonopy import read_force_constants
 from conservbench.models.edip import EDIP
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.observables.force_constants import force_constants, matrix_distance
@@ -15,7 +18,6 @@ from conservbench.observables.phonons import crystal, frequencies
 from conservbench.references import find_reference
 from conservbench.state import from_atoms
 from conservbench.training import reference as making
-from conservbench.training.data import find_data_set, locate, read_force_constants
 
 Q = [(0.0, 0.0, 0.0), (0.5, 0.0, 0.5), (0.5, 0.5, 0.5)]
 

@@ -1,0 +1,239 @@
+"""What makes labelled structures usable: finite labels, known elements, sound cells, plausible units.
+
+Units cannot be read off a file, but three numbers give wrong ones away. Distances in units of the sum of two covalent
+radii: near one where they are in Å, near two where they are in bohr. The size of forces. And the work of the forces on
+the way from one frame to the next, by the trapezoid rule, which is exact in a harmonic well: it is the difference of
+the energies if both are in the same units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import vesin
+from ase import Atoms
+from ase.data import atomic_numbers, covalent_radii
+from numpy.typing import NDArray
+
+CLASH: Final = 0.4
+"""Sums of covalent radii; atoms that are nearer are in no structure."""
+
+DUPLICATE: Final = 0.05
+"""Å; atoms that are nearer are one, written twice."""
+
+STRETCHED: Final = 1.5
+"""Sums of covalent radii: the nearest neighbour of half of all atoms is further away only where lengths are in bohr."""
+
+STRONG: Final = 12.0
+"""eV/Å: root mean square force of structures that no thermal motion reaches; in kcal/mol/Å most are stronger."""
+
+SMALLEST_VOLUME: Final = 1.0
+"""Å^3 an atom: less than in the densest crystals."""
+
+AGREEMENT: Final = (0.25, 4.0)
+"""Within which the ratio of energy differences to the work of the forces lies if both are in the same units, also in
+wells that are not harmonic; units that are mixed up are apart by a factor of 13 or more."""
+
+_NOBLE: Final = tuple(atomic_numbers[symbol] for symbol in ("He", "Ne", "Ar", "Kr", "Xe", "Rn"))
+_TOUCHING: Final = 2.2
+"""Å, of the search for atoms that are too near: more than any two radii allow."""
+
+_RANGE: Final = 7.0
+"""Å, of the search for nearest neighbours."""
+
+_SAMPLED: Final = 50
+"""Frames whose nearest neighbours are looked for."""
+
+_NEAR: Final = 0.5
+"""Å: root mean square displacement of two frames between which the trapezoid rule may be used."""
+
+_SURE: Final = 0.95
+"""Correlation of energy differences and work from which on their ratio is trusted."""
+
+_PAIRS: Final = 8
+"""Pairs of frames that the ratio needs."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a structure cannot be used.
+
+    Attributes:
+        frame: its index in the file.
+        reason: what is wrong.
+    """
+
+    frame: int
+    reason: str
+
+
+def require_usable(frames: Sequence[Atoms], where: str) -> None:
+    """Check labelled structures.
+
+    Args:
+        frames: structures with labels in their calculators.
+        where: start of the error message, such as the file.
+
+    Raises:
+        ValueError: they are not usable; the message names the first frame and the reason.
+    """
+    found = problems(frames)
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise ValueError(f"{where}: frame {found[0].frame}: {found[0].reason}{more}")
+    if not frames:
+        raise ValueError(f"{where}: no frames")
+
+
+def problems(frames: Sequence[Atoms]) -> list[Problem]:
+    """Everything that is wrong, in the order of the frames; units are judged only where nothing else is wrong."""
+    found = [Problem(index, reason) for index, atoms in enumerate(frames) if (reason := _flaw(atoms))]
+    return found or _units(frames)
+
+
+def _flaw(atoms: Atoms) -> str | None:
+    """The first thing that is wrong with one structure; None for nothing."""
+    checks = (_elements, _positions, _cell, _energy, _forces, _distances)
+    return next((reason for check in checks if (reason := check(atoms))), None)
+
+
+def _elements(atoms: Atoms) -> str | None:
+    known = (atoms.numbers >= 1) & (atoms.numbers < len(covalent_radii))
+    if not len(atoms):
+        return "no atoms"
+    return None if known.all() else f"unknown element of atom {int(np.argmin(known))}"
+
+
+def _positions(atoms: Atoms) -> str | None:
+    finite = np.isfinite(atoms.positions).all(1)
+    return None if finite.all() else f"the position of atom {int(np.argmin(finite))} is not finite"
+
+
+def _cell(atoms: Atoms) -> str | None:
+    cell = atoms.cell.array
+    if not np.isfinite(cell).all():
+        return "the cell is not finite"
+    if not atoms.pbc.any():
+        return None
+    periodic = cell[atoms.pbc]
+    spanned = float(np.sqrt(np.linalg.det(periodic @ periodic.T).clip(min=0.0)))
+    if spanned < 1e-6:
+        return "not a cell: its periodic vectors lie in a plane, or are missing"
+    if atoms.pbc.all() and spanned < SMALLEST_VOLUME * len(atoms):
+        return f"not a cell of {len(atoms)} atoms: its volume is {spanned:.3g} Å^3"
+    return None
+
+
+def _energy(atoms: Atoms) -> str | None:
+    energy = _labels(atoms).get("energy")
+    if energy is None:
+        return "no energy"
+    return None if np.isfinite(energy) else f"the energy is not finite: {energy}"
+
+
+def _forces(atoms: Atoms) -> str | None:
+    forces = _labels(atoms).get("forces")
+    if forces is None:
+        return "no forces"
+    if np.shape(forces) != (len(atoms), 3):
+        return f"shape of the forces is {np.shape(forces)}, expected ({len(atoms)}, 3)"
+    finite = np.isfinite(forces).all(1)
+    return None if finite.all() else f"the force on atom {int(np.argmin(finite))} is not finite"
+
+
+def _distances(atoms: Atoms) -> str | None:
+    first, second, distance = _pairs(atoms, _TOUCHING)
+    if not len(distance):
+        return None
+    relative = distance / _radii(atoms, first, second)
+    pair = int(np.argmin(np.where(distance < DUPLICATE, -1.0, relative)))
+    names = " and ".join(f"{int(index)} ({atoms.symbols[index]})" for index in sorted((first[pair], second[pair])))
+    if distance[pair] < DUPLICATE:
+        return f"atoms {names} are at the same place"
+    if relative[pair] < CLASH:
+        return f"atoms {names} are {distance[pair]:.3g} Å apart: broken, or lengths are not in Å"
+    return None
+
+
+def _units(frames: Sequence[Atoms]) -> list[Problem]:
+    checks = (_long, _strong, _disagreeing)
+    return [problem for check in checks if frames and (problem := check(frames))][:1]
+
+
+def _long(frames: Sequence[Atoms]) -> Problem | None:
+    """Lengths in bohr, by the nearest neighbours of all atoms together; noble gases and free atoms have no bonds."""
+    nearest: list[NDArray[np.float64]] = []
+    stride = -(-len(frames) // _SAMPLED)
+    for atoms in frames[::stride]:
+        first, second, distance = _pairs(atoms, _RANGE)
+        bonded = ~np.isin(atoms.numbers[first], _NOBLE) & ~np.isin(atoms.numbers[second], _NOBLE)
+        relative = np.full(len(atoms), np.inf)
+        np.minimum.at(relative, first[bonded], distance[bonded] / _radii(atoms, first[bonded], second[bonded]))
+        nearest.append(relative[np.isfinite(relative)])
+    every = np.concatenate(nearest)
+    if not len(every) or (middle := float(np.median(every))) < STRETCHED:
+        return None
+    frame = stride * next(index for index, each in enumerate(nearest) if len(each) and np.median(each) >= STRETCHED)
+    said = f"lengths must be in bohr: nearest neighbours are at {middle:.2f} times the sum of covalent radii"
+    return Problem(frame, f"{said}; expected Å")
+
+
+def _strong(frames: Sequence[Atoms]) -> Problem | None:
+    squares = [float(np.square(_labels(atoms)["forces"]).mean()) for atoms in frames]
+    size = float(np.sqrt(np.median(squares)))
+    if size < STRONG:
+        return None
+    frame = next(index for index, square in enumerate(squares) if square >= STRONG**2)
+    return Problem(frame, f"forces of {size:.3g} by root mean square must be in kcal/mol/Å or the like; expected eV/Å")
+
+
+def _disagreeing(frames: Sequence[Atoms]) -> Problem | None:
+    """Energies and forces in different units, by frames that follow each other and are near each other."""
+    ratio = energy_force_ratio(frames)
+    if ratio is None or AGREEMENT[0] < ratio < AGREEMENT[1]:
+        return None
+    said = f"energies change {ratio:.3g} times as much as the work of the forces says"
+    return Problem(0, f"{said}: they are not in eV and eV/Å, or lengths are not in Å")
+
+
+def energy_force_ratio(frames: Sequence[Atoms]) -> float | None:
+    """Slope of energy differences against the work of the mean force from a frame to the next.
+
+    Returns:
+        About one where energies, forces and lengths agree; None where too few frames are near each other to tell.
+    """
+    changes, works = [], []
+    for one, other in pairwise(frames):
+        if not np.array_equal(one.numbers, other.numbers) or not np.allclose(one.cell.array, other.cell.array):
+            continue
+        step = other.positions - one.positions
+        step = step - step.mean(0)
+        if np.sqrt(np.square(step).sum(1).mean()) > _NEAR:
+            continue
+        mean_force = 0.5 * (_labels(one)["forces"] + _labels(other)["forces"])
+        works.append(-float((mean_force * step).sum()))
+        changes.append(_labels(other)["energy"] - _labels(one)["energy"])
+    if len(works) < _PAIRS or np.std(works) == 0.0 or np.std(changes) == 0.0:
+        return None
+    sure = abs(float(np.corrcoef(changes, works)[0, 1])) > _SURE
+    return float(np.dot(changes, works) / np.dot(works, works)) if sure else None
+
+
+def _labels(atoms: Atoms) -> dict[str, Any]:
+    return {} if atoms.calc is None else atoms.calc.results
+
+
+def _pairs(atoms: Atoms, cutoff: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    search = vesin.NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
+    first, second, distance = search.compute(
+        points=atoms.positions, box=atoms.cell.array, periodic=atoms.pbc, quantities="ijd"
+    )
+    return first.astype(np.int64), second.astype(np.int64), distance
+
+
+def _radii(atoms: Atoms, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
+    return covalent_radii[atoms.numbers[first]] + covalent_radii[atoms.numbers[second]]

@@ -1,0 +1,176 @@
+"""Walk along all trajectories of a card, in spawned processes, going on from what is there.
+
+Trajectories are independent of each other and of who walks them, so that neither the number of processes nor an
+interruption changes a bit of the result on one machine.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any, Final
+
+from conservbench import process
+from conservbench.data.labelling.calculators import labeller, sampler
+from conservbench.data.labelling.card import Labelling, Trajectory
+from conservbench.data.labelling.record import Record, read_record, record_path, write_record
+from conservbench.data.labelling.start import start_structure
+from conservbench.data.labelling.walk import walk
+
+Progress = Callable[[int, int, str], None]
+"""Told after each frame: how many are kept, of how many, and of which trajectory the last is."""
+
+DEATH: Final = "its worker died twice, killed by the system or by the calculator's own code"
+
+
+def record_folder(card: Labelling, out: Path) -> Path:
+    """Where the records of a card's trajectories lie until they are no longer needed."""
+    return out / f"{card.name}.trajectories"
+
+
+def label(
+    card: Labelling, out: Path, *, jobs: int = 1, fresh: bool = False, progress: Progress | None = None
+) -> list[Record]:
+    """Walk along all trajectories of a card.
+
+    Args:
+        card: what is labelled and how.
+        out: folder in which the folder of the records is made.
+        jobs: processes; 1 walks in this one.
+        fresh: begin anew; without it, what is unfinished goes on.
+        progress: told of each frame.
+
+    Returns:
+        The records, in the order of the plan.
+
+    Raises:
+        ValueError: the card does not fit, or the folder holds records of another version of it.
+    """
+    folder = record_folder(card, out)
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    plan = card.plan()
+    # told before any process is started
+    sampler(card, start_structure(card))
+    labeller(card)()
+    records = [read_record(record_path(folder, each.index), card.digest_of(each)) for each in plan]
+    kept = {each.index: len(record.frames) for each, record in zip(plan, records, strict=True)}
+
+    def report(index: int, frames: int) -> None:
+        kept[index] = frames
+        if progress is not None:
+            progress(sum(kept.values()), card.frames, f"trajectory {index}: {plan[index].group}")
+
+    waiting = [each for each, record in zip(plan, records, strict=True) if not _done(each, record)]
+    # the longest first, so that no process is left alone at the end
+    waiting.sort(key=lambda each: kept[each.index] - each.frames)
+    if jobs == 1:
+        for each in waiting:
+            walk(card, each, folder, _reporter(report, each.index))
+    else:
+        _walk_in_workers(card, waiting, folder, jobs, report)
+    return [read_record(record_path(folder, each.index), card.digest_of(each)) for each in plan]
+
+
+def _reporter(report: Callable[[int, int], None], index: int) -> Callable[[int], None]:
+    return lambda frames: report(index, frames)
+
+
+def _done(trajectory: Trajectory, record: Record) -> bool:
+    return record.ended or len(record.frames) >= trajectory.frames
+
+
+def _walk_in_workers(
+    card: Labelling, waiting: Sequence[Trajectory], folder: Path, jobs: int, report: Callable[[int, int], None]
+) -> None:
+    """Walk in spawned processes; a process that dies costs only the trajectory that killed it."""
+    left, suspects = list(waiting), []
+    while left:
+        ended, running = _run_pool(card, left, folder, jobs, report)
+        suspects += [each for each in left if each.index in running]
+        left = [each for each in left if each.index not in ended and each.index not in running]
+    # a dead worker takes the whole pool with it: each trajectory that ran then is tried again alone
+    for each in suspects:
+        ended, _ = _run_pool(card, [each], folder, 1, report)
+        if not ended:
+            record = read_record(record_path(folder, each.index), card.digest_of(each))
+            record.failures.append({"frame": len(record.frames), "reason": DEATH})
+            record.ended = True
+            write_record(record, record_path(folder, each.index))
+
+
+def _run_pool(
+    card: Labelling, waiting: Sequence[Trajectory], folder: Path, jobs: int, report: Callable[[int, int], None]
+) -> tuple[set[int], set[int]]:
+    """Walk until all have ended or a worker has died; indices of those ended, and of those running at the death."""
+    context = multiprocessing.get_context("spawn")
+    messages = context.SimpleQueue()
+    leash_end, leash = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(min(jobs, len(waiting)), context, _start_worker, (messages, leash_end))
+    running: set[int] = set()
+    ended: set[int] = set()
+
+    def hear() -> None:
+        while not messages.empty():
+            index, frames = messages.get()
+            if frames is None:
+                running.add(index)
+            else:
+                report(index, frames)
+
+    try:
+        pending = {pool.submit(_work, card, each, folder): each.index for each in waiting}
+        while pending:
+            done, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
+            hear()
+            for future in done:
+                future.result()
+                index = pending.pop(future)
+                ended.add(index)
+                running.discard(index)
+    except BrokenProcessPool:
+        hear()
+        running -= ended
+        if not running and not ended:
+            raise RuntimeError("worker processes cannot start; --jobs 1 walks in this process") from None
+    except BaseException:
+        leash.close()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        leash.close()
+    return ended, running
+
+
+_messages: SimpleQueue[tuple[int, int | None]]
+
+
+def _start_worker(messages: SimpleQueue[Any], leash_end: Connection) -> None:
+    global _messages  # noqa: PLW0603 - how a pool's initializer hands things to its tasks
+    _messages = messages
+    # Ctrl-C reaches the whole process group: the parent alone answers it, and pulls the leash
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(leash_end,), daemon=True).start()
+    process.configure()
+
+
+def _end_with_parent(leash_end: Connection) -> None:
+    try:
+        leash_end.recv()
+    except EOFError:
+        os._exit(1)
+
+
+def _work(card: Labelling, trajectory: Trajectory, folder: Path) -> None:
+    # put() returns when the message is in the pipe: what was running is known even if this process dies next
+    _messages.put((trajectory.index, None))
+    walk(card, trajectory, folder, lambda frames: _messages.put((trajectory.index, frames)))

@@ -1,0 +1,93 @@
+"""Extended XYZ, plain or compressed by xz or gzip.
+
+Frames are parted by their counts of atoms first and parsed one by one, so that a mistake is told with its frame.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import zlib
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from conservbench.data.readers.labels import labelled
+
+_KEPT = ("temperature", "split", "trajectory")
+
+
+def read(path: Path) -> list[Atoms]:
+    """Labelled structures; keys ``group``, ``temperature``, ``split`` and ``trajectory`` of ``info`` are kept.
+
+    Raises:
+        ValueError: the file is cut off or damaged, or a frame is not as the format has it.
+    """
+    frames = []
+    for index, found in enumerate(structures(path)):
+        labels = found.calc.results if isinstance(found.calc, Calculator) else {}
+        if "forces" not in labels and (near := [key for key in found.arrays if "force" in key.lower()]):
+            raise ValueError(f"{path}: frame {index}: no forces, but {near[0]!r}: rename it if these are the forces")
+        kept = {key: found.info[key] for key in _KEPT if key in found.info}
+        group = str(found.info.get("group", "all"))
+        bare = Atoms(numbers=found.numbers, positions=found.positions, cell=found.cell.array, pbc=found.pbc)
+        frames.append(labelled(bare, labels.get("energy"), labels.get("forces"), group, **kept))
+    return frames
+
+
+def structures(path: Path) -> Iterator[Atoms]:
+    """Structures as ASE reads them, with or without labels.
+
+    Raises:
+        ValueError: the file is cut off or damaged, or a frame is not as the format has it.
+    """
+    for index, text in enumerate(_frames(path)):
+        try:
+            found: Atoms = ase.io.read(StringIO(text), format="extxyz")  # type: ignore[assignment]
+        except KeyError as error:
+            raise ValueError(f"{path}: frame {index}: unknown element {error.args[0]!r}") from error
+        except Exception as error:  # whatever the parser makes of broken text
+            raise ValueError(f"{path}: frame {index}: not as the format has it: {_one_line(error)}") from error
+        yield found
+
+
+def text_of(path: Path) -> str:
+    """Text of a file, decompressed as its name says.
+
+    Raises:
+        ValueError: it is cut off or damaged.
+    """
+    decompress = {".xz": lzma.decompress, ".gz": gzip.decompress}.get(path.suffix, bytes)
+    try:
+        return decompress(path.read_bytes()).decode("utf-8")
+    except (lzma.LZMAError, EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cut off or damaged: {_one_line(error)}") from error
+
+
+def _frames(path: Path) -> Iterator[str]:
+    lines = text_of(path).split("\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise ValueError(f"{path}: no frames")
+    start, index = 0, 0
+    while start < len(lines):
+        try:
+            n_atoms = int(lines[start])
+        except ValueError as error:
+            said = lines[start][:40]
+            raise ValueError(f"{path}: frame {index}: expected a number of atoms, found {said!r}") from error
+        end = start + 2 + n_atoms
+        if n_atoms < 1 or end > len(lines):
+            here = max(len(lines) - start - 2, 0)
+            raise ValueError(f"{path}: frame {index}: cut off: {here} of {n_atoms} atoms")
+        yield "\n".join(lines[start:end]) + "\n"
+        start, index = end, index + 1
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

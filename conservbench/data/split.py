@@ -1,0 +1,41 @@
+"""Which frames of a data set are for testing, where its home does not say so by a file of their own.
+
+A rule is a few words: ``last 40``, ``every 10th``, ``marked`` (the frames that carry ``split=test``), or
+``marked, or every 10th`` (the second where no frame is marked).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ase import Atoms
+
+RULES = "'last N', 'every Nth', 'marked' or 'marked, or ' and one of the others"
+
+
+def is_test(frames: Sequence[Atoms], rule: str) -> list[bool]:
+    """Whether each frame is for testing.
+
+    Raises:
+        ValueError: the rule is none, or leaves no frame on one of the sides.
+    """
+    first, _, otherwise = rule.partition(", or ")
+    chosen = _by(frames, first)
+    if otherwise and not any(chosen):
+        chosen = _by(frames, otherwise)
+    if not any(chosen) or all(chosen):
+        side = "training" if any(chosen) else "testing"
+        raise ValueError(f"rule {rule!r} leaves none of {len(frames)} frames for {side}")
+    return chosen
+
+
+def _by(frames: Sequence[Atoms], rule: str) -> list[bool]:
+    if rule == "marked":
+        return [atoms.info.get("split") == "test" for atoms in frames]
+    if found := re.fullmatch(r"last (\d+)", rule):
+        return [index >= len(frames) - int(found[1]) for index in range(len(frames))]
+    if (found := re.fullmatch(r"every (\d+)(?:st|nd|rd|th)", rule)) and int(found[1]):
+        step = int(found[1])
+        return [index % step == step - 1 for index in range(len(frames))]
+    raise ValueError(f"unknown rule {rule!r} of a split; expected {RULES}")

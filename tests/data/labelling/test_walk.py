@@ -1,0 +1,163 @@
+"""Walks of a harmonic crystal: what statistical mechanics says of it, and that interruptions leave no trace."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from conservbench.data.labelling.campaign import label
+from conservbench.data.labelling.record import read_record, record_path, write_record
+from conservbench.data.labelling.walk import walk
+from conservbench.units import BOLTZMANN
+
+
+def test_kept_frames_are_canonical(springs, tmp_path):
+    # the potential energy of a harmonic crystal is kT/2 times a chi-square of 3N degrees of freedom
+    card = springs(frames=150, temperature=500.0)
+    record = walk(card, card.plan()[0], tmp_path)
+    energies = np.array([frame.energy for frame in record.frames])
+    freedom = 3 * 8
+    expected = 0.5 * freedom * BOLTZMANN * 500.0
+    spread = expected * np.sqrt(2.0 / freedom)
+    # frames are nearly independent: 4 standard errors, with half as many frames as there are, 1 in 16000
+    assert abs(energies.mean() - expected) < 4 * spread / np.sqrt(len(energies) / 2)
+    # the scatter is that of the ensemble, not of a walk that sits still: within 40 %, over 6 standard errors
+    assert energies.std() == pytest.approx(spread, rel=0.4)
+    # momenta: 24 degrees of freedom over 150 frames of 15 steps; 5 % is over 5 standard errors
+    assert record.mean_temperature == pytest.approx(500.0, rel=0.05)
+
+
+def test_frames_are_decorrelated_by_their_forces(springs, tmp_path):
+    # with a frame after every step the walk must go on where forces still are like those of the last frame
+    card = springs(frames=20, spacing=4.0, correlation=0.3)
+    record = walk(card, card.plan()[0], tmp_path)
+    kept = record.frames
+    assert kept[0].correlation is None
+    for one, other in pairwise(kept):
+        first, second = np.array(one.forces), np.array(other.forces)
+        overlap = (first * second).sum() / np.linalg.norm(first) / np.linalg.norm(second)
+        assert other.correlation == pytest.approx(overlap)
+        assert abs(overlap) <= 0.3
+    assert record.passed_over > 20
+    free = springs(frames=20, spacing=4.0, correlation=1.0)
+    loose = walk(free, free.plan()[0], tmp_path / "loose")
+    assert loose.passed_over == 0
+    # one step of 4 fs of a period of 80 fs: forces are nearly those of before
+    assert np.mean([frame.correlation for frame in loose.frames[1:]]) > 0.8
+
+
+@pytest.mark.parametrize("calculator", ["Springs", "Remembering"])
+def test_a_resumed_walk_is_the_uninterrupted_one(springs, tmp_path, calculator):
+    card = springs(calculator, frames=6)
+    trajectory = card.plan()[0]
+    whole = walk(card, trajectory, tmp_path / "whole")
+    folder = tmp_path / "parts"
+    path = record_path(folder, 0)
+
+    class Stop(BaseException):
+        pass
+
+    def stop(frames):
+        raise Stop
+
+    for _ in range(5):
+        with pytest.raises(Stop):
+            walk(card, trajectory, folder, stop)
+    assert len(read_record(path, card.digest_of(trajectory)).frames) == 5
+    assert walk(card, trajectory, folder) == whole
+
+
+def test_a_failed_calculation_starts_the_walk_again(springs, tmp_path):
+    counter = tmp_path / "count"
+    card = springs("Failing", f"counter = '{counter}', at = 100", frames=4)
+    record = walk(card, card.plan()[0], tmp_path / "out")
+    assert len(record.frames) == 4
+    (failure,) = record.failures
+    assert "SCF not converged" in failure["reason"]
+    assert record.attempt == 1
+
+
+def test_interruption_after_a_failure_leaves_no_trace(springs, tmp_path):
+    counter = tmp_path / "count"
+    card = springs("Failing", f"counter = '{counter}', at = 60", frames=3)
+    whole = walk(card, card.plan()[0], tmp_path / "whole")
+    assert len(whole.failures) == 1
+    counter.unlink()
+
+    class Stop(BaseException):
+        pass
+
+    def stop(frames):
+        raise Stop
+
+    while True:
+        try:
+            record = walk(card, card.plan()[0], tmp_path / "parts", stop)
+        except Stop:
+            continue
+        break
+    assert record == whole
+
+
+def test_a_trajectory_that_cannot_go_on_ends_and_says_why(springs, tmp_path):
+    card = springs("Blind", frames=3)
+    record = walk(card, card.plan()[0], tmp_path)
+    assert record.ended
+    assert record.frames == []
+    assert len(record.failures) == card.walk.failures + 1
+    assert "not finite" in record.failures[0]["reason"] or "exploded" in record.failures[0]["reason"]
+
+
+def test_forces_that_stay_alike_are_a_failure(springs, tmp_path):
+    card = springs(frames=3, spacing=4.0, correlation=1e-9)
+    record = walk(card, card.plan()[0], tmp_path)
+    assert len(record.frames) == 1
+    assert "stay like" in record.failures[0]["reason"]
+
+
+def test_records_of_another_card_are_refused(springs, tmp_path):
+    card = springs(frames=1)
+    walk(card, card.plan()[0], tmp_path / "out")
+    hotter = springs(frames=1, temperature=310.0)
+    with pytest.raises(ValueError, match="another version of this card; --fresh"):
+        walk(hotter, hotter.plan()[0], tmp_path / "out")
+    # more frames are the same walk, further
+    longer = springs(frames=2)
+    first = read_record(record_path(tmp_path / "out", 0), card.digest_of(card.plan()[0]))
+    record = walk(longer, longer.plan()[0], tmp_path / "out")
+    assert record.frames[0] == first.frames[0]
+    assert len(record.frames) == 2
+
+
+def test_a_broken_record_is_told(springs, tmp_path):
+    card = springs(frames=1)
+    path = record_path(tmp_path, 0)
+    record = walk(card, card.plan()[0], tmp_path)
+    write_record(record, path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"0000\.json: not the record of a trajectory"):
+        walk(card, card.plan()[0], tmp_path)
+
+
+def test_another_model_can_move_the_atoms(springs, tmp_path):
+    card = springs(frames=3, temperature=100.0, extra='sampler = "toy.toml"\n')
+    (tmp_path / "toy.toml").write_text(
+        'name = "toy"\nversion = 1\ntitle = "EMT"\nloader = "ase"\nscheme = "gradient"\n'
+        '[options]\nfactory = "ase.calculators.emt:EMT"\n'
+    )
+    record = walk(card, card.plan()[0], tmp_path / "out")
+    # labels are of the springs though EMT moved the atoms
+    from springs import SPRING, crystal
+
+    for frame in record.frames:
+        away = np.array(frame.positions) - crystal().positions
+        np.testing.assert_allclose(frame.forces, -SPRING * away)
+    assert len({frame.energy for frame in record.frames}) == 3
+
+
+def test_jobs_and_order_change_nothing(springs, tmp_path):
+    card = springs(frames=3)
+    alone = label(card, tmp_path / "alone")
+    assert [len(record.frames) for record in alone] == [3, 3]
+    assert alone[0].frames[0].positions != alone[1].frames[0].positions
+    assert label(card, tmp_path / "pool", jobs=2) == alone

@@ -1,0 +1,123 @@
+"""Labelled structures that cannot be used are refused, and those that can are not."""
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from conservbench.data.catalogue import find_data_set
+from conservbench.data.check import energy_force_ratio, problems, require_usable
+from conservbench.data.frames import load_all
+
+KCAL = units.kcal / units.mol
+
+
+def with_labels(atoms, **labels):
+    """A copy with other labels."""
+    copy = atoms.copy()
+    copy.calc = SinglePointCalculator(copy, **{**(atoms.calc.results if atoms.calc else {}), **labels})
+    return copy
+
+
+def scaled(frames, lengths=1.0, energies=1.0, forces=1.0):
+    """The numbers of a file that is written in other units; the arguments are units in Å, eV and eV/Å."""
+    found = []
+    for atoms in frames:
+        copy = with_labels(atoms, energy=atoms.get_potential_energy() / energies, forces=atoms.get_forces() / forces)
+        copy.set_cell(atoms.cell.array / lengths)
+        copy.positions = atoms.positions / lengths
+        found.append(copy)
+    return found
+
+
+def test_sound_structures_pass(silicon):
+    assert problems(silicon) == []
+    # the trapezoid rule is exact in a harmonic well, but for the motion of the centre
+    assert energy_force_ratio(silicon) == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "reason"),
+    [
+        ("energy", lambda value: np.nan, "the energy is not finite"),
+        ("energy", lambda value: None, "no energy"),
+        ("forces", lambda value: None, "no forces"),
+        ("forces", lambda value: value[:-1], r"shape of the forces is \(7, 3\), expected \(8, 3\)"),
+        (
+            "forces",
+            lambda value: np.where(np.arange(8)[:, None] == 5, np.inf, value),
+            "the force on atom 5 is not finite",
+        ),
+    ],
+)
+def test_labels_are_there_and_finite(silicon, name, spoil, reason):
+    results = dict(silicon[3].calc.results)
+    changed = spoil(results[name])
+    silicon[3].calc.results = {key: value for key, value in {**results, name: changed}.items() if value is not None}
+    with pytest.raises(ValueError, match=f"a file: frame 3: {reason}"):
+        require_usable(silicon, "a file")
+
+
+def test_structures_are_sound(silicon):
+    def spoiled(change):
+        copy = with_labels(silicon[2])
+        change(copy)
+        (problem,) = problems([*silicon[:2], copy, *silicon[3:]])
+        assert problem.frame == 2
+        return problem.reason
+
+    assert "position of atom 1" in spoiled(lambda atoms: atoms.positions.__setitem__((1, 0), np.nan))
+    assert "unknown element of atom 4" in spoiled(lambda atoms: atoms.numbers.__setitem__(4, 0))
+    assert "0 (Si) and 6 (Si) are at the same place" in spoiled(
+        lambda atoms: atoms.positions.__setitem__(6, atoms.positions[0])
+    )
+    assert "Å apart: broken" in spoiled(lambda atoms: atoms.positions.__setitem__(6, atoms.positions[0] + 0.3))
+    assert "not a cell" in spoiled(lambda atoms: atoms.set_cell(np.ones((3, 3))))
+    assert "not a cell" in spoiled(lambda atoms: atoms.set_cell(np.zeros((3, 3))))
+    assert "volume is" in spoiled(lambda atoms: atoms.set_cell(np.eye(3)))
+    assert "cell is not finite" in spoiled(lambda atoms: atoms.set_cell(np.full((3, 3), np.nan)))
+    assert len(problems([Atoms(), *silicon[1:]])) == 1
+    with pytest.raises(ValueError, match=r"a file: frame 0: no atoms \(and 1 more\)"):
+        require_usable([Atoms(), Atoms()], "a file")
+
+
+@pytest.mark.parametrize(
+    ("units_of_file", "reason"),
+    [
+        ({"lengths": units.Bohr}, "lengths must be in bohr"),
+        ({"lengths": units.Bohr, "energies": units.Hartree, "forces": units.Hartree / units.Bohr}, "in bohr"),
+        ({"lengths": units.nm}, "not a cell of 8 atoms: its volume is 0.16 Å"),
+        ({"energies": KCAL}, "23.* times as much as the work"),
+        ({"energies": units.Hartree}, "0.036.* times as much as the work"),
+        ({"forces": units.Hartree / units.Bohr}, "51.* times as much as the work"),
+        ({"energies": units.Hartree, "forces": units.Hartree / units.Bohr}, "1.89? times as much as the work"),
+        ({"energies": KCAL, "forces": KCAL}, "must be in kcal/mol/Å"),
+    ],
+)
+def test_units_that_cannot_be(silicon, units_of_file, reason):
+    with pytest.raises(ValueError, match=f"a file: frame 0: .*({reason})"):
+        require_usable(scaled(silicon, **units_of_file), "a file")
+
+
+def test_structures_that_are_seldom_are_not_refused():
+    argon = Atoms("Ar2", [[0, 0, 0], [0, 0, 3.76]])
+    atom = Atoms("O")
+    far = Atoms("O2", [[0, 0, 0], [0, 0, 9.0]])
+    seldom = (argon, atom, far, molecule("CH3CH2OH"))
+    assert problems([with_labels(each, energy=0.0, forces=np.zeros((len(each), 3))) for each in seldom]) == []
+
+
+@pytest.mark.parametrize("name", ["water", "ethanol", "mlearn-si", "fitsnap-si", "gan-volume"])
+def test_public_sets_are_usable(reference_data, name):
+    frames = load_all(find_data_set(name))
+    assert problems(frames[:60]) == []
+
+
+@pytest.mark.parametrize(("name", "unit"), [("ethanol", KCAL), ("fitsnap-si", KCAL), ("water", KCAL)])
+def test_public_sets_in_other_units_are_refused(reference_data, name, unit):
+    frames = load_all(find_data_set(name))[:60]
+    with pytest.raises(ValueError, match="must be in kcal/mol/Å"):
+        require_usable(scaled(frames, energies=unit, forces=unit), name)
+    with pytest.raises(ValueError, match="must be in bohr"):
+        require_usable(scaled(frames, lengths=units.Bohr), name)

@@ -1,0 +1,41 @@
+"""Which frames are for testing."""
+
+import pytest
+from ase import Atoms
+
+from conservbench.data.split import is_test
+
+
+def frames(n, marked=()):
+    return [Atoms("H", info={"split": "test"} if index in marked else {}) for index in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("last 2", [4, 5]),
+        ("every 3rd", [2, 5]),
+        ("every 2nd", [1, 3, 5]),
+        ("marked", [0, 4]),
+        ("marked, or every 2nd", [0, 4]),
+    ],
+)
+def test_rules(rule, expected):
+    chosen = is_test(frames(6, marked=(0, 4)), rule)
+    assert [index for index, test in enumerate(chosen) if test] == expected
+
+
+def test_second_rule_where_no_frame_is_marked():
+    assert is_test(frames(4), "marked, or every 2nd") == [False, True, False, True]
+
+
+@pytest.mark.parametrize("rule", ["marked", "last 4", "last 0", "every 10th"])
+def test_an_empty_side_is_refused(rule):
+    with pytest.raises(ValueError, match="leaves none of 4 frames"):
+        is_test(frames(4), rule)
+
+
+@pytest.mark.parametrize("rule", ["every 0th", "first 3", "every third", ""])
+def test_unknown_rules_are_refused(rule):
+    with pytest.raises(ValueError, match="unknown rule"):
+        is_test(frames(4), rule)
