@@ -41,8 +41,8 @@ _ANALYTIC: Final = ("edip", "stillinger_weber", "toy")
 _GRADIENT_ALONE: Final = ("edip", "stillinger_weber")
 """Loaders of the suite whose models have no direct forces."""
 
-_RUNS_CODE: Final = ("ase",)
-"""Loaders that run what their options name."""
+_RUNS_CODE: Final = ("ase", "metatomic")
+"""Loaders that run what their options name, or what their checkpoint holds."""
 
 _FILES: Final = (".csv", ".html", ".json", ".md", ".nc", ".toml", ".xml")
 _DOI: Final = re.compile(r"10\.[0-9]{4,9}/[!-~]{1,200}")

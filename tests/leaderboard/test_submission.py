@@ -209,6 +209,7 @@ CARDS = {
     "no checkpoint": ({"checkpoint": None}, "missing key 'checkpoint': loader 'mace' makes no model without one"),
     "neither": ({"checkpoint": None, "sha256": None}, "missing key 'checkpoint': loader 'mace' makes no model with"),
     "a loader that runs code": ({"loader": "ase"}, "loader 'ase' runs code that the card names"),
+    "a loader of compiled code": ({"loader": "metatomic"}, "loader 'metatomic' runs code that the card names"),
     "a direct twin of a classical potential": (
         {"loader": "stillinger_weber", "checkpoint": None, "sha256": None, "twin": "si-sw"},
         "scheme is 'direct'; loader 'stillinger_weber' has gradient forces alone",
