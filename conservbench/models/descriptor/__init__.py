@@ -1,0 +1,1 @@
+"""Potentials on fixed atom-centred descriptors, from linear to a network, with gradient or direct forces."""
