@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conservbench.cards import build, parse
+from conservbench.data.catalogue import FRAME_SUFFIXES
 from conservbench.models.mace import Architecture
 
 
@@ -45,7 +46,7 @@ class Recipe:
 
     Attributes:
         name: name of the checkpoint.
-        data: name of a data set of the catalogue.
+        data: name of a data set of the catalogue, or the path of an extended XYZ file; in the recipe relative to it.
         validation: number of training frames held out for the metrics of each epoch.
         batch: frames a step.
         ema: decay of the exponential moving average of the weights.
@@ -99,4 +100,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         CardError: the file is no recipe; the message names file, key and what was expected.
     """
-    return build(Recipe, parse(path), str(path))
+    recipe = build(Recipe, parse(path), str(path))
+    if recipe.data.endswith(FRAME_SUFFIXES):
+        return replace(recipe, data=str((path.parent / recipe.data).absolute()))
+    return recipe

@@ -64,3 +64,10 @@ def test_stage_of_counts_through_the_stages(recipe):
     assert recipe.stage_of(3) == (recipe.stages[1], 0)
     with pytest.raises(IndexError):
         recipe.stage_of(5)
+
+
+def test_data_of_ones_own_lies_beside_the_recipe(tmp_path):
+    text = (FOLDER / "si-mace-directonly.toml").read_text(encoding="utf-8")
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace('data = "mlearn-si"', 'data = "frames/mine.extxyz.xz"'), encoding="utf-8")
+    assert read_recipe(path).data == str(tmp_path / "frames" / "mine.extxyz.xz")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from typing import Any
 
 from ase import Atoms
@@ -31,9 +32,10 @@ def read(name: str, options: Mapping[str, Any]) -> list[Atoms]:
     _check_version(name, options.get("version"))
     group, where = options.get("group", ""), options.get("where", {})
     found = _fetch(name, options["dataset"])
-    chosen = [atoms for atoms in found if all(atoms.info.get(key) == value for key, value in where.items())]
+    # one at a time: some of its sets have a million structures
+    chosen = (atoms for atoms in found if all(atoms.info.get(key) == value for key, value in where.items()))
     frames = []
-    for atoms in chosen[:: int(options.get("every", 1))]:
+    for atoms in islice(chosen, 0, None, int(options.get("every", 1))):
         bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc)
         energy, forces = atoms.info.get("energy"), atoms.arrays.get("forces")
         frames.append(
@@ -58,7 +60,7 @@ def _check_version(name: str, expected: str | None) -> None:
         raise ValueError(f"{name}: units were checked with load-atoms {expected}; {installed} is installed")
 
 
-def _fetch(name: str, dataset: str) -> list[Atoms]:
+def _fetch(name: str, dataset: str) -> Iterable[Atoms]:
     import pooch
 
     package = import_module("load_atoms")
@@ -66,11 +68,12 @@ def _fetch(name: str, dataset: str) -> list[Atoms]:
         # it warns where a download is not what it should be, and goes on
         warnings.filterwarnings("error", message="Checksum mismatch")
         try:
-            return list(package.load_dataset(dataset, root=pooch.os_cache("conservbench") / "load-atoms"))
+            found: Iterable[Atoms] = package.load_dataset(dataset, root=pooch.os_cache("conservbench") / "load-atoms")
         except UserWarning as warning:
             raise ValueError(f"{name}: {warning}") from warning
         except Exception as error:  # its own kinds, and those of its downloader
             raise OSError(f"{name}: load-atoms cannot provide {dataset!r}: {_one_line(error)}") from error
+    return found
 
 
 def _one_line(error: Exception) -> str:
