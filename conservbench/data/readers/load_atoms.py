@@ -12,6 +12,7 @@ from typing import Any
 from ase import Atoms
 
 from conservbench.data.readers.labels import labelled
+from conservbench.process import quiet_stdout
 
 
 def read(name: str, options: Mapping[str, Any]) -> list[Atoms]:
@@ -64,7 +65,7 @@ def _fetch(name: str, dataset: str) -> Iterable[Atoms]:
     import pooch
 
     package = import_module("load_atoms")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet_stdout():
         # it warns where a download is not what it should be, and goes on
         warnings.filterwarnings("error", message="Checksum mismatch")
         try:

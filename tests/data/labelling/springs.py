@@ -44,18 +44,16 @@ class Remembering(Springs):
 
 
 class Failing(Springs):
-    """Fails to converge once, at the call that a counter in a file has reached."""
+    """Fails to converge above some energy, as self-consistent codes do far from equilibrium."""
 
-    def __init__(self, counter, at):
+    def __init__(self, limit):
         super().__init__()
-        self.counter, self.at = Path(counter), at
+        self.limit = limit
 
     def calculate(self, atoms=None, properties=None, system_changes=all_changes):
-        count = 1 + (int(self.counter.read_text()) if self.counter.exists() else 0)
-        self.counter.write_text(str(count))
-        if count == self.at:
-            raise CalculationFailed("SCF not converged in 250 cycles")
         super().calculate(atoms, properties, system_changes)
+        if self.results["energy"] > self.limit:
+            raise CalculationFailed("SCF not converged in 250 cycles")
 
 
 class Deadly(Springs):

@@ -13,7 +13,7 @@ from conservbench.units import BOLTZMANN
 
 def test_kept_frames_are_canonical(springs, tmp_path):
     # the potential energy of a harmonic crystal is kT/2 times a chi-square of 3N degrees of freedom
-    card = springs(frames=150, temperature=500.0)
+    card = springs(frames=80, temperature=500.0)
     record = walk(card, card.plan()[0], tmp_path)
     energies = np.array([frame.energy for frame in record.frames])
     freedom = 3 * 8
@@ -21,10 +21,10 @@ def test_kept_frames_are_canonical(springs, tmp_path):
     spread = expected * np.sqrt(2.0 / freedom)
     # frames are nearly independent: 4 standard errors, with half as many frames as there are, 1 in 16000
     assert abs(energies.mean() - expected) < 4 * spread / np.sqrt(len(energies) / 2)
-    # the scatter is that of the ensemble, not of a walk that sits still: within 40 %, over 6 standard errors
+    # the scatter is that of the ensemble, not of a walk that sits still: within 40 %, over 4 standard errors
     assert energies.std() == pytest.approx(spread, rel=0.4)
-    # momenta: 24 degrees of freedom over 150 frames of 15 steps; 5 % is over 5 standard errors
-    assert record.mean_temperature == pytest.approx(500.0, rel=0.05)
+    # 24 momenta over 80 frames of 60 fs, which forget themselves within 100 fs: 15 % is over 4 standard errors
+    assert record.mean_temperature == pytest.approx(500.0, rel=0.15)
 
 
 def test_frames_are_decorrelated_by_their_forces(springs, tmp_path):
@@ -68,21 +68,20 @@ def test_a_resumed_walk_is_the_uninterrupted_one(springs, tmp_path, calculator):
 
 
 def test_a_failed_calculation_starts_the_walk_again(springs, tmp_path):
-    counter = tmp_path / "count"
-    card = springs("Failing", f"counter = '{counter}', at = 100", frames=4)
-    record = walk(card, card.plan()[0], tmp_path / "out")
+    # the mean energy is 0.31 eV
+    card = springs("Failing", "limit = 0.45", frames=4)
+    record = walk(card, card.plan()[0], tmp_path)
     assert len(record.frames) == 4
-    (failure,) = record.failures
-    assert "SCF not converged" in failure["reason"]
-    assert record.attempt == 1
+    assert record.failures
+    assert all("SCF not converged" in failure["reason"] for failure in record.failures)
+    assert record.attempt == len(record.failures)
+    assert all(frame.energy <= 0.45 for frame in record.frames)
 
 
 def test_interruption_after_a_failure_leaves_no_trace(springs, tmp_path):
-    counter = tmp_path / "count"
-    card = springs("Failing", f"counter = '{counter}', at = 60", frames=3)
+    card = springs("Failing", "limit = 0.45", frames=4)
     whole = walk(card, card.plan()[0], tmp_path / "whole")
-    assert len(whole.failures) == 1
-    counter.unlink()
+    assert whole.failures
 
     class Stop(BaseException):
         pass
@@ -90,13 +89,10 @@ def test_interruption_after_a_failure_leaves_no_trace(springs, tmp_path):
     def stop(frames):
         raise Stop
 
-    while True:
-        try:
-            record = walk(card, card.plan()[0], tmp_path / "parts", stop)
-        except Stop:
-            continue
-        break
-    assert record == whole
+    for _ in range(len(whole.frames) + len(whole.failures)):
+        with pytest.raises(Stop):
+            walk(card, card.plan()[0], tmp_path / "parts", stop)
+    assert walk(card, card.plan()[0], tmp_path / "parts", stop) == whole
 
 
 def test_a_trajectory_that_cannot_go_on_ends_and_says_why(springs, tmp_path):
