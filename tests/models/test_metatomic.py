@@ -30,6 +30,7 @@ from conservbench.models.base import InvalidPredictionError, UnsupportedError  #
 from conservbench.models.load import load_model  # noqa: E402
 from conservbench.models.metatomic import MetatomicModel, Outputs, find_outputs, read_exported  # noqa: E402
 from conservbench.observables.jacobian import difference_products, probe_terms, products, rademacher  # noqa: E402
+from conservbench.observables.symmetry import deviation, rms, rotated  # noqa: E402
 from conservbench.state import from_atoms, select  # noqa: E402
 from conservbench.systems import find_system  # noqa: E402
 from conservbench.testing import check_model  # noqa: E402
@@ -188,15 +189,16 @@ def test_agrees_with_metatomics_own_calculator(pet, frames):
     said = model.evaluate(from_atoms(frames), forces=CHANNELS)
     stress = model.evaluate(from_atoms(frames[:2]), stress=True).stress
     ends = np.cumsum([len(atoms) for atoms in frames])
+    derived, direct = MetatomicCalculator(pet), MetatomicCalculator(pet, non_conservative="forces")
     for index, (atoms, stop) in enumerate(zip(frames, ends, strict=True)):
         mine = slice(stop - len(atoms), stop)
         asked = atoms.copy()
-        asked.calc = MetatomicCalculator(pet)
+        asked.calc = derived
         assert said.energy[index].item() == pytest.approx(asked.get_potential_energy(), rel=1e-6, abs=1e-5)
         np.testing.assert_allclose(said.forces["gradient"][mine], asked.get_forces(), atol=1e-5)
         if atoms.pbc.all():
             np.testing.assert_allclose(stress[index], asked.get_stress(voigt=False), atol=1e-6)
-        asked.calc = MetatomicCalculator(pet, non_conservative="forces")
+        asked.calc = direct
         np.testing.assert_allclose(said.forces["direct"][mine], asked.get_forces(), atol=1e-5)
     assert said.forces["gradient"].abs().max() > 0.01
     assert said.forces["direct"].abs().max() > 0.01
@@ -242,6 +244,16 @@ def test_jacobian_products_by_autograd_equal_differences(model, frames, channel)
     torch.testing.assert_close(forward, expected, rtol=1e-4, atol=1e-6)
     asymmetry = probe_terms(forward, reverse).asymmetry
     assert asymmetry < 1e-12 if channel == "gradient" else asymmetry > 0.01
+
+
+def test_an_energy_conserves_without_knowing_rotations(model, frames):
+    """Symmetry has to be learned, which an untrained network has not; a gradient conserves from the start."""
+    state = from_atoms(frames[0])
+    probes = rademacher([np.random.SeedSequence(7)], state.n_atoms)
+    assert probe_terms(*products(model, "gradient", state, probes, atoms_per_batch=8)).asymmetry < 1e-12
+    forces = model.evaluate(state, forces=("gradient",)).forces["gradient"]
+    turned, matrix = rotated(state, np.random.default_rng(7))
+    assert deviation(model, "gradient", turned, forces @ matrix) > 0.01 * rms(forces)
 
 
 def test_a_batch_is_answered_as_each_system_alone(model, state):
