@@ -109,6 +109,7 @@ def test_frames_are_turned_unless_the_recipe_says_otherwise():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_a_network_is_trained_resumed_and_run(recipe, tmp_path, monkeypatch):
     pytest.importorskip("metatrain", reason="metatrain is not installed (extra: metatrain)")
     from conservbench.models.metatomic import MetatomicModel, read_exported
