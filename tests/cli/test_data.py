@@ -11,9 +11,9 @@ from conservbench.data.catalogue import catalogue
 
 FRAME = (
     "2\n"
-    'Lattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3:forces:R:3 energy={energy} pbc="T T T"\n'
+    'Lattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3:forces:R:3 energy={energy:.2f} pbc="T T T"\n'
     "Si 0.0 0.0 0.0 {force} 0.0 0.0\n"
-    "Si {x} 0.0 0.0 -{force} 0.0 0.0\n"
+    "Si {x:.2f} 0.0 0.0 -{force} 0.0 0.0\n"
 )
 
 
