@@ -31,7 +31,7 @@ class Acts(click.Group):
 
 @click.group(cls=Acts)
 def data() -> None:
-    """List, show and fetch data sets, or make one by labelling.
+    """List, show and fetch data sets, or make one by labelling; each with --json.
 
     \b
     Example: conservbench data show water
