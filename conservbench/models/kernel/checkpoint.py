@@ -123,8 +123,8 @@ def read_checkpoint(path: Path) -> Trained:
     Raises:
         ValueError: the file is no checkpoint of a kernel model, or of another layout.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load, safe_open
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load
 
     try:
         with safe_open(path, framework="pt") as file:

@@ -124,9 +124,10 @@ def jets_of(
         return rows(positions), vmap(slope, out_dims=-1, chunk_size=_DIRECTIONS_AT_ONCE)(basis)
 
     if along is None:
-        return _jets(*both(state.positions), features), None
-    (values, slopes), tangents = jvp(both, (state.positions,), (along,))
-    return _jets(values, slopes, features), _jets(*tangents, features)
+        values, slopes = both(state.positions)
+        return _jets(values, slopes, features), None
+    (values, slopes), (by_value, by_slope) = jvp(both, (state.positions,), (along,))  # type: ignore[misc]
+    return _jets(values, slopes, features), _jets(by_value, by_slope, features)
 
 
 def _jets(values: Tensor, slopes: Tensor, features: Features) -> Jets:

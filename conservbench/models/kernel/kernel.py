@@ -79,27 +79,22 @@ def matrix(kernel: Kernel, rows: Points, columns: Points | None = None) -> Tenso
     others = rows if columns is None else columns
     there = _parts(kernel, others, permuted=True)
     here = _parts(kernel, rows, permuted=False)
-    row_ends = torch.tensor(rows.widths).cumsum(0).tolist()
-    column_ends = torch.tensor(others.widths).cumsum(0).tolist()
     strips = []
     for part in there:
         for k in range(len(part.jets[0][0].features)):
             index = part.first + k
             one = _gathered([(_pick(jets, [k]), [_pick(m, [k]) for m in moves]) for jets, moves in part.jets])
             skip = index if columns is None else 0
-            strip = [_strip(kernel, each, one, skip, (rows.has_energies, others.has_energies)) for each in here]
-            strips.append((index, skip, torch.cat([piece for piece in strip if len(piece)])))
+            energies = (rows.has_energies, others.has_energies)
+            pieces = [_strip(kernel, each, one, skip, energies) for each in here]
+            strips.append(torch.cat([piece for piece in pieces if len(piece)]))
     if columns is not None:
-        return torch.cat([strip for _, _, strip in strips], 1)
-    # lower triangle, mirrored
-    full = strips[0][2].new_zeros(row_ends[-1], column_ends[-1])
-    pieces = []
-    for index, _, strip in strips:
-        start = column_ends[index] - others.widths[index]
-        pieces.append(torch.nn.functional.pad(strip, (0, 0, start, 0)))
-    full = torch.cat(pieces, 1)
-    lower = torch.tril(full)
-    return lower + torch.tril(full, -1).T
+        return torch.cat(strips, 1)
+    # strips begin at the diagonal: the lower triangle, mirrored
+    starts = [0, *torch.tensor(rows.widths).cumsum(0).tolist()]
+    padded = [torch.nn.functional.pad(strip, (0, 0, start, 0)) for strip, start in zip(strips, starts, strict=False)]
+    full = torch.cat(padded, 1)
+    return torch.tril(full) + torch.tril(full, -1).T
 
 
 def _strip(kernel: Kernel, part: _Part, one: tuple[Jets, list[Jets]], skip: int, energies: tuple[bool, bool]) -> Tensor:

@@ -294,7 +294,7 @@ def errors_of(model: KernelModel, frames: Sequence[Atoms]) -> Errors:
     energy, forces = [], []
     for frame in frames:
         labels = labels_of([frame])
-        said = model.evaluate(from_atoms(frame), forces=("gradient",))
+        said = model.evaluate(from_atoms(frame), forces=model.channels)
         assert said.energy is not None  # noqa: S101
         energy.append((said.energy - labels.energies).abs() / len(frame))
         forces.append((said.forces["gradient"] - labels.forces).abs().flatten())

@@ -1,0 +1,139 @@
+"""Kernel models: contracted against dense Jacobians, and against the PyPI package sgdml where it is installed.
+
+    pytest -n 0 tests/speed/test_kernel.py --benchmark-only --benchmark-group-by group
+
+Forces of one structure of a model with as many training points as named. ``dense`` makes the matrix of second
+derivatives of the kernel between the structure and every training point by jacfwd of jacrev, in chunks, and multiplies
+it with the coefficients; ``contracted`` is what the suite's models do. The ratio does not depend on what the
+coefficients are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+from torch.func import jacfwd, jacrev, vmap
+
+from conservbench.models.kernel.checkpoint import Settings, Trained
+from conservbench.models.kernel.descriptors import find_descriptor
+from conservbench.models.kernel.kernel import Kernel, Points, matrix
+from conservbench.models.kernel.model import KernelModel
+from conservbench.models.kernel.radial import find_radial
+from conservbench.state import from_atoms, select
+
+SIZES = (250, 1000)
+KERNELS = {
+    "matern-inverse-distances": ("matern52", "inverse_distances"),
+    "rbf-inverse-distances": ("rbf", "inverse_distances"),
+    "rbf-coulomb": ("rbf", "coulomb"),
+}
+# as many atoms as ethanol and aspirin have
+MOLECULES = {"9-atoms": 9, "21-atoms": 21}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def cluster(n_atoms: int, n_frames: int) -> list[Atoms]:
+    """Frames of something with atoms as far apart as in a molecule."""
+    rng = np.random.default_rng(0)
+    grid = 1.5 * np.array([(i, j, k) for i in range(3) for j in range(3) for k in range(3)])[:n_atoms]
+    return [Atoms(f"C{n_atoms}", grid + rng.normal(0, 0.1, grid.shape)) for _ in range(n_frames)]
+
+
+def model_of(name: str, n_atoms: int, n_points: int) -> KernelModel:
+    radial, descriptor = KERNELS[name]
+    state = from_atoms(cluster(n_atoms, n_points))
+    noise = torch.randn(state.positions.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    settings = Settings(descriptor, {}, radial, (), 1e-10, 1e-8, 1.0, has_energies=False)
+    parameters = {"forces": noise, "length": torch.tensor(3.0).double(), "offset": torch.tensor(0.0).double()}
+    return KernelModel(Trained(settings, state, torch.zeros(0, 0, 3).double(), parameters))
+
+
+def dense_forces(model: KernelModel, positions: torch.Tensor, chunk: int = 50) -> torch.Tensor:
+    trained = model.trained
+    kernel = trained.kernel
+    n = len(positions)
+    numbers = trained.state.numbers[:n]
+
+    def k(x, y):
+        one, other = (kernel.descriptor.function(z, numbers, None, None) for z in (x, y))
+        return kernel.radial.value((one - other).square().sum() / kernel.length**2)
+
+    block = vmap(jacfwd(jacrev(k, 0), 1), in_dims=(None, 0))
+    points = trained.state.positions.view(-1, n, 3).split(chunk)
+    coefficients = trained.parameters["forces"].view(-1, n, 3).split(chunk)
+    return sum(
+        torch.einsum("jabcd,jcd->ab", block(positions, some), those)
+        for some, those in zip(points, coefficients, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("n_atoms", MOLECULES.values(), ids=MOLECULES)
+@pytest.mark.parametrize("n_points", SIZES)
+@pytest.mark.parametrize("way", ["contracted", "dense"])
+def test_forces(benchmark, name, n_atoms, n_points, way):
+    benchmark.group = f"{name}, {n_atoms} atoms, {n_points} points"
+    model = model_of(name, n_atoms, n_points)
+    state = from_atoms(cluster(n_atoms, 3)[2])
+
+    def contracted():
+        return model.evaluate(state, forces=("gradient",)).forces["gradient"]
+
+    assert torch.allclose(contracted(), dense_forces(model, state.positions), rtol=1e-8, atol=1e-8)
+    calls = {"contracted": contracted, "dense": lambda: dense_forces(model, state.positions)}
+    benchmark.pedantic(calls[way], rounds=3 if way == "dense" else 30, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("n_points", [20, 40, 80])
+def test_assembly(benchmark, n_points):
+    benchmark.group = "matrix of forces, 9 atoms"
+    model = model_of("matern-inverse-distances", 9, n_points)
+    points = Points(model.trained.state)
+    benchmark.pedantic(matrix, args=(model.trained.kernel, points), rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+@pytest.mark.parametrize("program", ["conservbench", "sgdml"])
+def test_ethanol_beside_sgdml(benchmark, batch, program):
+    """Both trained on the same frames: a toy potential's, because only times are asked for."""
+    sgdml_predict = pytest.importorskip("sgdml.predict")
+    from ase.calculators.emt import EMT
+
+    frames = []
+    for k in range(80):
+        atoms = molecule("CH3CH2OH")
+        atoms.rattle(0.05, seed=k)
+        atoms.calc = EMT()
+        frames.append(atoms)
+    benchmark.group = f"ethanol, 80 points, batch of {batch}"
+    state = from_atoms(frames)
+    forces = np.array([atoms.get_forces() for atoms in frames])
+    if program == "conservbench":
+        from conservbench.training.kernel.fit import Labels, train
+
+        descriptor = find_descriptor("inverse_distances", {})
+        kernel = Kernel(descriptor, {}, find_radial("matern52"), torch.tensor(3.0).double())
+        labels = Labels(torch.zeros(80).double(), torch.as_tensor(forces.reshape(-1, 3)), torch.zeros(0, 0, 3).double())
+        model = KernelModel(train(kernel, Points(state), labels, 1e-10, 1e-8, "matern52"))
+        some = select(state, range(batch))
+        benchmark(lambda: model.evaluate(some, forces=("gradient",)))
+        return
+    from sgdml.train import GDMLTrain
+
+    data = {
+        "type": "d", "code_version": "1", "name": "ethanol", "theory": "toy", "md5": "0",
+        "R": np.array([atoms.positions for atoms in frames]), "F": forces, "E": np.zeros(80),
+        "z": frames[0].numbers, "r_unit": "Ang", "e_unit": "eV",
+    }  # fmt: skip
+    trainer = GDMLTrain(max_processes=1)
+    task = trainer.create_task(data, 70, data, 5, sig=10, use_sym=False)
+    predictor = sgdml_predict.GDMLPredict(trainer.train(task), max_processes=1)
+    flat = data["R"][:batch].reshape(batch, -1)
+    benchmark(lambda: predictor.predict(flat))
