@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from conservbench.data.catalogue import find_data_set
@@ -45,15 +44,13 @@ class Solved:
 
     Attributes:
         ridge: the one chosen.
-        validation: loss on the held-out frames with that ridge, over that of no prediction.
-        training: those of the training frames alone, (n_elements, k).
-        all: those of all frames, (n_elements, k).
+        validation: loss on held-out folds with that ridge, over that of no prediction.
+        weights: of all frames with that ridge, (n_elements, k).
     """
 
     ridge: float
     validation: float
-    training: Tensor
-    all: Tensor
+    weights: Tensor
 
 
 def fit(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> Path:
@@ -72,17 +69,21 @@ def fit(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> Pa
             another recipe.
     """
     frames = make_frames(load_frames(find_data_set(recipe.data), "train"), recipe.basis.cutoff)
-    training, held_out = split(frames, recipe)
+    groups = folds(frames, recipe)
+    networks = recipe.steps is not None
+    held_out = groups.pop(0) if networks else []
+    training = [frame for group in groups for frame in group]
     potential = standardised(recipe, training)
     found: dict[str, Solved] = {}
     known: dict[int, Slopes] = {}
     for index, (name, rows) in enumerate(_solved(recipe, known).items()):
         tell = None if progress is None else _shifted(progress, index * PIECES, pieces(recipe))
-        found[name] = solve_for(rows, potential, (training, held_out), recipe, tell)
-    networks = recipe.steps is not None
-    solved = {name: each.training if networks else each.all for name, each in found.items()}
-    potential = potential.at(solved)
+        found[name] = solve_for(rows, potential, groups, recipe, tell)
+    potential = potential.at({name: each.weights for name, each in found.items()})
     if networks:
+        known.update(
+            {id(frame): _single(slopes_of(potential, frame, energy_features(potential))) for frame in held_out}
+        )
         kept = [keep(potential, group, [known.pop(id(frame)) for frame in group]) for group in (training, held_out)]
         tell = None if progress is None else _shifted(progress, len(found) * PIECES, pieces(recipe))
         potential = refine(potential, recipe, (kept[0], kept[1]), state_path(recipe, folder), tell)
@@ -102,17 +103,19 @@ def pieces(recipe: Recipe) -> int:
     return len(_solved(recipe, {})) * PIECES + blocks
 
 
-def split(frames: list[Frame], recipe: Recipe) -> tuple[list[Frame], list[Frame]]:
-    """Frames to fit to, and frames held out.
+def folds(frames: Sequence[Frame], recipe: Recipe) -> list[list[Frame]]:
+    """Frames in random order, cut into folds.
 
     Raises:
-        ValueError: none would be left.
+        ValueError: there are too few.
     """
-    if recipe.validation >= len(frames):
-        raise ValueError(f"validation is {recipe.validation}; {recipe.data} has {len(frames)} training frames in all")
+    least = 2 if recipe.steps is None else 3
+    if (least - 1) * recipe.validation >= len(frames):
+        has = f"{recipe.data} has {len(frames)} training frames in all"
+        raise ValueError(f"validation is {recipe.validation}; {has}, which makes fewer than {least} folds")
     order = np.random.default_rng(recipe.seed).permutation(len(frames))
-    held_out = [frames[i] for i in order[: recipe.validation]]
-    return [frames[i] for i in order[recipe.validation :]], held_out
+    starts = range(0, len(frames), recipe.validation)
+    return [[frames[i] for i in order[start : start + recipe.validation]] for start in starts]
 
 
 def standardised(recipe: Recipe, frames: Sequence[Frame]) -> DescriptorPotential:
@@ -162,7 +165,7 @@ def _solved(recipe: Recipe, known: dict[int, Slopes]) -> dict[str, RowsOf]:
 
     def kept_rows(potential: DescriptorPotential, frame: Frame, weights: Weights) -> Rows:
         slopes = slopes_of(potential, frame, energy_features(potential))
-        known[id(frame)] = Slopes(slopes.features.float(), slopes.by_pair.float())
+        known[id(frame)] = _single(slopes)
         return rows_of_slopes(potential, frame, weights, slopes)
 
     rows: dict[str, RowsOf] = {"energy.weight": energy_rows if recipe.steps is None else kept_rows}
@@ -174,20 +177,20 @@ def _solved(recipe: Recipe, known: dict[int, Slopes]) -> dict[str, RowsOf]:
 def solve_for(
     rows: RowsOf,
     potential: DescriptorPotential,
-    frames: tuple[Sequence[Frame], Sequence[Frame]],
+    groups: Sequence[Sequence[Frame]],
     recipe: Recipe,
     progress: Progress | None = None,
 ) -> Solved:
-    """Choose the ridge on held-out frames, then solve for all.
+    """Choose the ridge by leaving each fold out in turn, then solve for all.
 
     Args:
         rows: of one frame.
         potential: its descriptor and constants.
-        frames: to fit to, and held out.
+        groups: folds of frames.
         recipe: ridges and weights.
         progress: told ten times.
     """
-    n_frames = len(frames[0]) + len(frames[1])
+    n_frames = sum(map(len, groups))
 
     def counted(group: Sequence[Frame], start: int) -> Iterator[Rows]:
         for index, frame in enumerate(group, start + 1):
@@ -195,19 +198,21 @@ def solve_for(
             if progress is not None and index * PIECES // n_frames > (index - 1) * PIECES // n_frames:
                 progress(index * PIECES // n_frames, PIECES, f"{index} of {n_frames} frames")
 
-    training = triangle_of(counted(frames[0], 0))
-    held_out = triangle_of(counted(frames[1], len(frames[0])))
-    losses = [held_out.loss(solution) for solution in solve(training, recipe.ridges)]
+    starts = np.cumsum([0, *map(len, groups)]).tolist()
+    triangles = [triangle_of(counted(group, start)) for group, start in zip(groups, starts[:-1], strict=True)]
+    losses = np.zeros(len(recipe.ridges))
+    for index, left_out in enumerate(triangles):
+        others = joined(triangles[:index] + triangles[index + 1 :])
+        losses += [left_out.loss(solution) for solution in solve(others, recipe.ridges)]
     best = int(np.argmin(losses))
-    ridge = recipe.ridges[best]
-    (alone,) = solve(training, [ridge])
-    (all_frames,) = solve(joined((training, held_out)), [ridge])
-    n = len(potential.settings.elements)
-    return Solved(ridge, losses[best] / held_out.target, _table(alone, n), _table(all_frames, n))
+    everything = joined(triangles)
+    (solution,) = solve(everything, [recipe.ridges[best]])
+    table = torch.from_numpy(solution.copy()).view(len(potential.settings.elements), -1)
+    return Solved(recipe.ridges[best], float(losses[best]) / everything.target, table)
 
 
-def _table(solution: NDArray[np.float64], n_elements: int) -> Tensor:
-    return torch.from_numpy(solution.copy()).view(n_elements, -1)
+def _single(slopes: Slopes) -> Slopes:
+    return Slopes(slopes.features.float(), slopes.by_pair.float())
 
 
 def _shifted(progress: Progress, by: int, total: int) -> Progress:

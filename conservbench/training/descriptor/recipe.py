@@ -62,8 +62,9 @@ class Recipe:
         model: "descriptor".
         name: name of the checkpoint.
         data: name of a data set of the catalogue.
-        validation: number of training frames held out to choose the ridge, and used with the others thereafter.
-        seed: of the split, and of a network's first weights.
+        validation: number of training frames in a fold: the ridge is chosen by leaving each fold out in turn; one fold
+            more is held out to choose the weights of networks.
+        seed: of the folds, and of a network's first weights.
         ridges: what is chosen from (see :func:`conservbench.training.descriptor.least_squares.solve`).
         basis: size of the descriptor.
         head: what it is read out to.
