@@ -155,7 +155,7 @@ def plan(
 ) -> list[Cell]:
     """Cells of the names asked for; an empty list asks for all, but for what cards set apart.
 
-    Without names, a protocol takes models without a parent, one about tuning (``tuned``) takes those with a parent and
+    Without names, a protocol takes models that are run ``by_default`` and have no parent, one about tuning (``tuned``) takes those with a parent and
     their parents, and protocols that are not run ``by_default`` are left out. What is asked for by name is run.
 
     A protocol takes the models of its card's ``schemes``. A model whose card names ``systems`` goes to these in place
@@ -243,7 +243,7 @@ def _taken_by_default(protocol: ProtocolCard, models: Sequence[ModelCard]) -> li
         CardError: the parent of one of them cannot be found.
     """
     if not protocol.tuned:
-        return [model for model in models if model.parent is None]
+        return [model for model in models if model.parent is None and model.by_default]
     tuned = [model for model in models if model.parent is not None]
     parents = [parent for parent in map(find_parent, tuned) if parent is not None]
     return list({model.path: model for model in (*parents, *tuned)}.values())

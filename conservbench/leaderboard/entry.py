@@ -76,6 +76,7 @@ class Passport:
     fast_card: Mapping[str, Any] = field(default_factory=dict)
     systems: tuple[str, ...] = ()
     elements: tuple[str, ...] = ()
+    by_default: bool = True
     role: Literal["model", "control"] = "model"
     checkpoint: str | None = None
     sha256: str | None = None

@@ -97,8 +97,8 @@ def vacancy() -> Atoms:
 
 
 def ethanol() -> Atoms:
-    """One molecule of ethanol, as ASE builds it."""
-    return molecule("CH3CH2OH")
+    """One molecule of ethanol, atoms in the order of public sets of it: carbon of CH2, of CH3, O, H of CH2, CH3, OH."""
+    return molecule("CH3CH2OH")[[1, 0, 2, 4, 5, 6, 7, 8, 3]]
 
 
 def xtb(_: Atoms) -> Model:
