@@ -138,6 +138,13 @@ def test_a_model_is_asked_about_the_elements_it_knows(cards):
     }
 
 
+def test_models_may_be_run_by_name_alone(cards, monkeypatch):
+    shy = cards("shy", by_default=False)
+    monkeypatch.setattr(runner, "list_models", lambda: ["ticks-fine", shy])
+    assert {cell.model.name for cell in plan([], ["ticks"])} == {"ticks-fine"}
+    assert {cell.model.name for cell in plan([shy], ["ticks"])} == {"shy"}
+
+
 def test_unknown_elements_and_systems_are_told_before_anything_runs(cards):
     with pytest.raises(CardError, match=r"mine.toml: elements: no element 'Sii'; did you mean 'Si'"):
         plan([cards("mine", elements=["Sii"])], ["ticks"])
