@@ -155,8 +155,9 @@ def plan(
 ) -> list[Cell]:
     """Cells of the names asked for; an empty list asks for all, but for what cards set apart.
 
-    Without names, a protocol takes models that are run ``by_default`` and have no parent, one about tuning (``tuned``) takes those with a parent and
-    their parents, and protocols that are not run ``by_default`` are left out. What is asked for by name is run.
+    Without names, a protocol takes models that are run ``by_default`` and have no parent, one about tuning (``tuned``)
+    takes those with a parent and their parents, and protocols that are not run ``by_default`` are left out. What is
+    asked for by name is run.
 
     A protocol takes the models of its card's ``schemes``. A model whose card names ``systems`` goes to these in place
     of those of the protocol, or to those of them that are asked for; one whose card names ``elements`` to those that it
