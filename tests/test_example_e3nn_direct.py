@@ -272,4 +272,5 @@ def test_it_is_run_scored_and_drawn_as_any_other_model(installed, tmp_path):
     rows = json.loads(conservbench("score", "results", "--json").stdout)
     assert {row["model"] for row in rows} == {"si-e3nn-direct"}
     measured = {(row["protocol"], row["metric"]) for row in rows if row["value"] is not None}
-    assert {"audit", "nve", "relax", "thermostat", "speed"} <= {protocol for protocol, _ in measured}
+    assert {"audit", "nve", "relax", "thermostat"} <= {protocol for protocol, _ in measured}
+    assert (tmp_path / "results" / "report.html").is_file()

@@ -44,7 +44,8 @@ def test_wheel_declares_command_and_plugins(wheel):
     points = ConfigParser()
     points.read_string(wheel.read(name).decode())
     assert points["console_scripts"]["conservbench"] == "conservbench.cli:main"
-    assert set(points["conservbench.models"]) == {"ase", "edip", "mace", "metatomic", "stillinger_weber", "toy"}
+    loaders = {"ase", "descriptor", "edip", "kernel", "mace", "metatomic", "stillinger_weber", "toy"}
+    assert set(points["conservbench.models"]) == loaders
     protocols = {"audit", "fidelity", "finetune", "mts", "nve", "relax", "speed", "thermostat"}
     assert set(points["conservbench.protocols"]) == protocols
 

@@ -123,8 +123,7 @@ def _recorded(data: xr.Dataset) -> list[Finding]:
     card = json.loads(data.attrs.get("model_card", "{}"))
     tuning: Mapping[str, Any] | None = card.get("tuning")
     if tuning is None:
-        reason = "the model was not tuned"
-        return [Finding(metric, unit, None, Outcome.UNSUPPORTED, reason) for metric, unit in RECORDED.items()]
+        return [Finding(metric, unit, None, Outcome.UNSUPPORTED) for metric, unit in RECORDED.items()]
     changes = {key: _change(tuning, key) for key in ("energy", "gradient", "direct")}
     # the gradient forces are those whose ensemble multiple time steps sample
     own = changes["direct" if card["scheme"] == "direct" else "gradient"]
