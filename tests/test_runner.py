@@ -522,7 +522,14 @@ def test_killed_run_goes_on_where_it_was(tmp_path):
 def test_interrupt_stops_workers_and_keeps_what_is_finished(tmp_path):
     out = tmp_path / "out"
     words = ["-m", "ticks-fine", "-m", "ticks-slow", "-m", "ticks-slow-b", "-m", "ticks-slow-c", "--jobs", "2"]
-    run = subprocess.Popen(**command(*words, out=out), start_new_session=True, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        **command(*words, out=out),
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell that starts jobs in the background has them ignore it, and their children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
+    )
     deadline = time.monotonic() + 90
     while not list(out.glob("*/*/*.nc")) and time.monotonic() < deadline:
         time.sleep(0.02)
