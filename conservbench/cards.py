@@ -456,7 +456,7 @@ def checkpoint_of(card: ModelCard) -> Path:
         raise CardError(f"{card.path}: missing key 'checkpoint': loader {card.loader!r} needs one")
     if not card.checkpoint.is_file():
         raise CardError(f"{card.path}: checkpoint: no file {card.checkpoint}")
-    found = _file_digest(card.checkpoint)
+    found = file_digest(card.checkpoint)
     if card.sha256 is not None and found != card.sha256.lower():
         raise CardError(f"{card.path}: checkpoint {card.checkpoint} has sha256 {found}; expected {card.sha256}")
     return card.checkpoint
@@ -528,7 +528,7 @@ def _model(document: dict[str, Any], path: Path) -> ModelCard:
         core["fast"] = [table["fast"].version, table["fast"].digest]
     # a checkpoint without a declared checksum still makes another model when its content changes
     if checkpoint is not None and checkpoint.is_file() and "sha256" not in document:
-        core["sha256"] = _file_digest(checkpoint)
+        core["sha256"] = file_digest(checkpoint)
     table["tuning"] = _tuning(document, path)
     return build(ModelCard, {**table, "path": path, "digest": _digest(core), "document": document}, where)
 
@@ -601,7 +601,7 @@ def _ase_card(name: str) -> ModelCard:
     }
     if spec.origin is not None and Path(spec.origin).is_file():
         # nobody bumps a version of such a model: the source of its factory stands in
-        document["sha256"] = _file_digest(Path(spec.origin))
+        document["sha256"] = file_digest(Path(spec.origin))
     return _model(document, Path(name))
 
 
@@ -710,7 +710,8 @@ def _spelled(hint: Any) -> str:
     return plain.get(hint, getattr(hint, "__name__", str(hint)))
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

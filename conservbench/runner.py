@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import signal
-import threading
 import time
 import traceback
 import warnings
@@ -25,8 +22,6 @@ from multiprocessing.connection import Connection
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from tqdm import tqdm
 
 from conservbench import plugins, process
 from conservbench.cards import (
@@ -45,7 +40,7 @@ from conservbench.cards import (
 from conservbench.elements import SYMBOLS
 from conservbench.hint import did_you_mean
 from conservbench.outcome import Outcome
-from conservbench.systems.catalogue import asked_about, fits, system_names
+from conservbench.systems.catalogue import asked_about, fits, system_names, system_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -204,7 +199,7 @@ def plan(
         for protocol in protocol_cards
     }
     cells = [
-        Cell(model, protocol, system, find_system(system).version, tier, seed)
+        Cell(model, protocol, system, system_table(system)["version"], tier, seed)
         for protocol in protocol_cards
         for system in dict.fromkeys([*(systems or protocol.systems), *chain(*places[protocol.name].values())])
         for model in taken[protocol.name]
@@ -502,20 +497,7 @@ _messages: SimpleQueue[tuple[Any, ...]]
 def _start_worker(messages: SimpleQueue[tuple[Any, ...]], leash_end: Connection) -> None:
     global _messages  # noqa: PLW0603 - how a pool's initializer hands things to its tasks
     _messages = messages
-    # Ctrl-C reaches the whole process group: the parent alone answers it, and pulls the leash
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(leash_end,), daemon=True).start()
-    # by default tqdm, by way of mace, shares a lock between processes, which this one's sudden end would leave behind
-    tqdm.set_lock(threading.RLock())
-    process.configure()
-
-
-def _end_with_parent(leash_end: Connection) -> None:
-    """End this process when the parent closes its end of the pipe or dies, in the middle of a cell if need be."""
-    try:
-        leash_end.recv()
-    except EOFError:
-        os._exit(1)
+    process.start_worker(leash_end)
 
 
 def _work(index: int, cell: Cell, out: Path, device: str) -> None:

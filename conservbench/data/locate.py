@@ -5,12 +5,12 @@ Whatever is found counts only with the catalogue's checksum; a download has a te
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from conservbench.cards import file_digest
 from conservbench.data.catalogue import DataFile, DataFolder, DataSet, shipped_folder
 from conservbench.hint import did_you_mean
 from conservbench.result import write_bytes
@@ -50,7 +50,7 @@ def present(file: DataFile) -> Path | None:
             return path
     cached = _cache() / file.local
     # what lies there with another checksum is fetched again
-    return cached if cached.is_file() and digest_of(cached) == file.sha256 else None
+    return cached if cached.is_file() and file_digest(cached) == file.sha256 else None
 
 
 def members(data_set: DataSet) -> list[DataFile]:
@@ -97,14 +97,8 @@ def check_digest(path: Path, expected: str) -> None:
     Raises:
         ValueError: it is another one.
     """
-    if expected and (found := digest_of(path)) != expected:
+    if expected and (found := file_digest(path)) != expected:
         raise ValueError(f"{path}: wrong checksum {found[:12]}..., expected {expected[:12]}...")
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _folders() -> list[Path]:

@@ -7,14 +7,13 @@ printed anywhere.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from conservbench.cards import ModelCard, find_model, find_protocol, list_models, list_protocols
+from conservbench.cards import ModelCard, file_digest, find_model, find_protocol, list_models, list_protocols
 from conservbench.leaderboard.entry import EntryError, cells_of, parse
 from conservbench.leaderboard.hostile_text import hostile_texts, shown
 from conservbench.leaderboard.submitted_card import LARGEST, read_submitted
@@ -238,7 +237,6 @@ def _of_artifact(artifact: Path | None, card: ModelCard | None) -> Iterator[str]
     if card.sha256 is None:
         yield "artifact: the card has no sha256 to compare it with"
         return
-    with artifact.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_digest(artifact)
     if found != card.sha256:
         yield f"artifact: it has sha256 {found}; the card says {card.sha256}"

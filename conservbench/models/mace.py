@@ -8,7 +8,6 @@ pass. MACE: Batatia et al., NeurIPS 2022, arXiv 2206.07697. Two heads on one tru
 from __future__ import annotations
 
 import hashlib
-import os
 import tomllib
 from collections.abc import Collection, Mapping
 from copy import copy, deepcopy
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from conservbench.hint import did_you_mean
+from conservbench.models import checkpoint
 from conservbench.models.base import Prediction, check_support, gradient_of_energy
 from conservbench.neighbors import Pairs, VerletList
 from conservbench.process import quiet_loading
@@ -331,17 +331,12 @@ _FORMAT = 1
 
 
 def save_checkpoint(network: TwoHeadedMACE, path: Path) -> None:
-    """Write weights and settings to one safetensors file, atomically; equal networks give equal bytes.
+    """Write weights and settings; see :mod:`conservbench.models.checkpoint`.
 
-    The settings are TOML text in the header, under one key: safetensors writes several in random order.
+    Raises:
+        conservbench.result.WriteError: the file cannot be written.
     """
-    from safetensors.torch import save
-
-    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    header = {"conservbench-mace": f"format = {_FORMAT}\n{network.settings.to_toml()}"}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(save(weights, metadata=header))
-    os.replace(temporary, path)
+    checkpoint.write_checkpoint(path, "mace", _FORMAT, network.settings.to_toml(), network.state_dict())
 
 
 def read_checkpoint(path: Path) -> TwoHeadedMACE:
@@ -350,19 +345,7 @@ def read_checkpoint(path: Path) -> TwoHeadedMACE:
     Raises:
         ValueError: the file is no checkpoint of this network, or of another layout.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get("conservbench-mace")
-            weights = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({error})") from error
-    if header is None:
-        raise ValueError(f"{path}: not a conservbench MACE checkpoint")
-    first, _, settings = header.partition("\n")
-    if first != f"format = {_FORMAT}":
-        raise ValueError(f"{path}: a checkpoint with {first!r}; this version reads format = {_FORMAT}")
+    settings, weights = checkpoint.read_checkpoint(path, "mace", _FORMAT, "a conservbench MACE checkpoint")
     network = TwoHeadedMACE(NetworkSettings.from_toml(settings))
     network.load_state_dict(weights)
     return network

@@ -7,10 +7,7 @@ interruption changes a bit of the result on one machine.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -157,17 +154,7 @@ _messages: SimpleQueue[tuple[int, int | None]]
 def _start_worker(messages: SimpleQueue[Any], leash_end: Connection) -> None:
     global _messages  # noqa: PLW0603 - how a pool's initializer hands things to its tasks
     _messages = messages
-    # Ctrl-C reaches the whole process group: the parent alone answers it, and pulls the leash
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(leash_end,), daemon=True).start()
-    process.configure()
-
-
-def _end_with_parent(leash_end: Connection) -> None:
-    try:
-        leash_end.recv()
-    except EOFError:
-        os._exit(1)
+    process.start_worker(leash_end)
 
 
 def _work(card: Labelling, trajectory: Trajectory, folder: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from conservbench.hint import did_you_mean
+from conservbench.models import checkpoint
 from conservbench.models.base import Prediction, check_support, gradient_of_energy
 from conservbench.models.descriptor.core import pair_repulsion
 from conservbench.models.descriptor.invariants import Descriptor
@@ -193,16 +194,9 @@ _FORMAT = 1
 
 
 def save_potential(potential: DescriptorPotential, path: Path) -> None:
-    """Write weights and settings to one safetensors file, atomically; equal potentials give equal bytes."""
-    from safetensors.torch import save
-
-    from conservbench.result import write_bytes
-
+    """Write weights and settings; see :mod:`conservbench.models.checkpoint`."""
     tensors = {**potential._constants, **potential.parameters}  # noqa: SLF001 - what only the file keeps
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # one key: safetensors writes several in random order
-    header = {"conservbench-descriptor": f"format = {_FORMAT}\n{potential.settings.to_toml()}"}
-    write_bytes(save(plain, metadata=header), path)
+    checkpoint.write_checkpoint(path, "descriptor", _FORMAT, potential.settings.to_toml(), tensors)
 
 
 def read_potential(
@@ -217,20 +211,8 @@ def read_potential(
     Raises:
         ValueError: the file is no checkpoint of this kind, or of another layout, or has no such channel.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get("conservbench-descriptor")
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name).to(device=device, dtype=dtype) for name in names}
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({error})") from error
-    if header is None:
-        raise ValueError(f"{path}: not a checkpoint of a descriptor potential")
-    first, _, settings = header.partition("\n")
-    if first != f"format = {_FORMAT}":
-        raise ValueError(f"{path}: a checkpoint with {first!r}; this version reads format = {_FORMAT}")
+    settings, kept = checkpoint.read_checkpoint(path, "descriptor", _FORMAT, "a checkpoint of a descriptor potential")
+    tensors = {name: tensor.to(device=device, dtype=dtype) for name, tensor in kept.items()}
     try:
         return DescriptorPotential(Settings.from_toml(settings), tensors, channels=channels)
     except ValueError as error:
@@ -262,5 +244,5 @@ def load(card: ModelCard, system: System, *, device: str = "cpu", dtype: str | N
     from conservbench.cards import build, checkpoint_of
 
     options = build(Options, card.options, f"{card.path}: [options]")
-    checkpoint = checkpoint_of(card)
-    return read_potential(checkpoint, channels=options.heads, device=device, dtype=getattr(torch, dtype or card.dtype))
+    precision = getattr(torch, dtype or card.dtype)
+    return read_potential(checkpoint_of(card), channels=options.heads, device=device, dtype=precision)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from conservbench.cards import build
+from conservbench.models import checkpoint
 from conservbench.models.kernel.descriptors import find_descriptor
 from conservbench.models.kernel.expansion import Expansion
 from conservbench.models.kernel.kernel import Kernel, Points, expansion
@@ -97,24 +97,20 @@ class Trained:
 
 
 _FORMAT: Final = 1
-_HEADER: Final = "conservbench-kernel"
+_KIND: Final = "kernel"
 _STATE: Final = ("positions", "numbers", "cell", "pbc", "system")
 
 
 def save_checkpoint(trained: Trained, path: Path) -> None:
-    """Write one safetensors file, atomically; equal models give equal bytes."""
+    """Write settings and tensors; see :mod:`conservbench.models.checkpoint`."""
     import tomli_w
-    from safetensors.torch import save
 
-    settings = dict(vars(trained.settings))
-    header = {_HEADER: f"format = {_FORMAT}\n{tomli_w.dumps(settings)}"}
     tensors = {f"points.{key}": getattr(trained.state, key) for key in _STATE}
     tensors["points.directions"] = trained.directions
     tensors.update({f"parameters.{key}": value for key, value in trained.parameters.items()})
-    plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(save(plain, metadata=header))
-    os.replace(temporary, path)
+    # tensors that share memory cannot be written
+    apart = {key: value.clone() for key, value in tensors.items()}
+    checkpoint.write_checkpoint(path, _KIND, _FORMAT, tomli_w.dumps(dict(vars(trained.settings))), apart)
 
 
 def read_checkpoint(path: Path) -> Trained:
@@ -123,20 +119,7 @@ def read_checkpoint(path: Path) -> Trained:
     Raises:
         ValueError: the file is no checkpoint of a kernel model, or of another layout.
     """
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(_HEADER)
-        tensors = load(path.read_bytes())
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({error})") from error
-    if header is None:
-        raise ValueError(f"{path}: not a checkpoint of a kernel model")
-    first, _, text = header.partition("\n")
-    if first != f"format = {_FORMAT}":
-        raise ValueError(f"{path}: a checkpoint with {first!r}; this version reads format = {_FORMAT}")
+    text, tensors = checkpoint.read_checkpoint(path, _KIND, _FORMAT, "a checkpoint of a kernel model")
     settings = build(Settings, tomllib.loads(text), str(path))
     parts = {key: tensors[f"points.{key}"] for key in _STATE}
     positions = parts["positions"]

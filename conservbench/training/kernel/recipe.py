@@ -105,11 +105,6 @@ class KernelRecipe:
         return {key: value for key, value in self.descriptor.items() if key != "name"}
 
 
-def is_kernel_recipe(path: Path) -> bool:
-    """Whether a recipe is of a kernel model."""
-    return parse(path).get("model") == "kernel"
-
-
 def read_recipe(path: Path) -> KernelRecipe:
     """Read and check a recipe.
 

@@ -74,7 +74,7 @@ def test_sets(name):
 
 
 def test_tblite_labels_are_its_own(tmp_path):
-    tblite = pytest.importorskip("tblite.ase")
+    tblite = pytest.importorskip("tblite.ase", reason="tblite is not installed (extra: xtb)")
     from ase.build import molecule
 
     path = tmp_path / "hydrogen.toml"
@@ -99,7 +99,7 @@ def test_tblite_labels_are_its_own(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MADE if name == "ethanol-xtb"])
 def test_label_makes_the_shipped_frames_again(name, tmp_path):
-    pytest.importorskip("tblite")
+    pytest.importorskip("tblite", reason="tblite is not installed (extra: xtb)")
     card = card_of(name)
     trajectory = card.plan()[0]
     record = walk(card, replace(trajectory, frames=2), tmp_path)
