@@ -120,16 +120,18 @@ def characters(ell, angle):
     return sum(np.exp(1j * m * angle) for m in range(-ell, ell + 1))
 
 
-def count(order, degree, rank):
+def count(order, degree, rank, elements=1):
     """Independent products of a rank and its parity, by the mean of characters over all rotations.
 
     Symmetric powers of alike factors by Newton's sums; the measure of a rotation by an angle is (1 - cos) / pi.
     """
-    functions = [(n, ell) for ell in range(degree + 1) for n in range(degree + 1 - ell)]
+    functions = [
+        (n, ell, element) for ell in range(degree + 1) for n in range(degree + 1 - ell) for element in range(elements)
+    ]
     angles = (np.arange(400) + 0.5) * np.pi / 400
     total = 0
     for chosen in combinations_with_replacement(functions, order):
-        if sum(n + ell for n, ell in chosen) > degree or sum(ell for _, ell in chosen) % 2 != rank:
+        if sum(n + ell for n, ell, _ in chosen) > degree or sum(ell for _, ell, _ in chosen) % 2 != rank:
             continue
         value = characters(rank, angles).conj()
         for function in set(chosen):
@@ -143,10 +145,21 @@ def count(order, degree, rank):
 
 
 @pytest.mark.parametrize(
-    ("order", "degree", "rank"), [(1, 4, 0), (2, 6, 0), (3, 6, 0), (4, 6, 0), (2, 5, 1), (3, 5, 1)]
+    ("order", "degree", "rank", "elements"),
+    [
+        (1, 4, 0, 1),
+        (2, 6, 0, 1),
+        (3, 6, 0, 1),
+        (4, 6, 0, 1),
+        (2, 5, 1, 1),
+        (3, 5, 1, 1),
+        (3, 4, 0, 2),
+        (4, 3, 0, 2),
+        (3, 3, 1, 2),
+    ],
 )
-def test_there_are_as_many_products_as_group_theory_counts(order, degree, rank):
-    assert len(products(order, degree, 1, rank)) == count(order, degree, rank)
+def test_there_are_as_many_products_as_group_theory_counts(order, degree, rank, elements):
+    assert len(products(order, degree, elements, rank)) == count(order, degree, rank, elements)
 
 
 def test_products_are_linearly_independent():
@@ -172,7 +185,7 @@ def test_invariants_stay_and_vectors_turn(mirror):
     assert not torch.allclose(descriptor.features(swapped), descriptor.features(before))
 
 
-def test_core_is_that_of_ase_deep_inside_and_ends_smoothly():
+def test_core_is_the_screened_repulsion_deep_inside_and_ends_smoothly():
     r = torch.tensor([0.05, 2.0 - 1e-5, 2.5], dtype=torch.float64)
     silicon = torch.tensor([14, 14, 14])
     energy = pair_repulsion(r, silicon, silicon, 2.0)
@@ -274,6 +287,8 @@ def test_parameters_are_replaced_by_name():
     assert energies[2] - energies[0] == pytest.approx(2 * (energies[1] - energies[0]))
     with pytest.raises(ValueError, match=r"did you mean 'energy\.weight'"):
         model.at({"energy.weights": torch.zeros(1)})
+    with pytest.raises(ValueError, match=r"energy\.weight has shape \(\d+,\)"):
+        model.at({"energy.weight": model.parameters["energy.weight"][0]})
 
 
 def test_wrong_files_and_settings_are_refused(tmp_path):
@@ -286,6 +301,14 @@ def test_wrong_files_and_settings_are_refused(tmp_path):
         DescriptorPotential(model.settings, tensors, descriptor=model.descriptor)
     with pytest.raises(ValueError, match="belong together"):
         Settings((14,), (0.0,), Basis(4.0, 2.0, (2,)), Head("linear", "linear"))
+    with pytest.raises(ValueError, match="elements is"):
+        Settings((14, 6), (0.0, 0.0), Basis(4.0, 2.0, (2,)), Head("linear"))
+    with pytest.raises(ValueError, match="2 elements have 1 atomic energies"):
+        Settings((6, 14), (0.0,), Basis(4.0, 2.0, (2,)), Head("linear"))
+    with pytest.raises(ValueError, match="no more than the cutoff"):
+        Settings((14,), (0.0,), Basis(4.0, 2.0, (2,)), Head("linear", core=4.5))
+    with pytest.raises(ValueError, match="no invariant is left"):
+        Basis(4.0, 2.0, (-1, -1))
     with pytest.raises(ValueError, match="positive widths"):
         Head("network")
     with pytest.raises(ValueError, match="1 to 4 orders"):

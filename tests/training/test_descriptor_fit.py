@@ -71,7 +71,8 @@ def frames():
 
 @pytest.mark.parametrize("kind", ["linear", "quadratic"])
 def test_rows_times_coefficients_are_what_the_potential_says(frames, kind):
-    recipe = replace(RECIPE, head=Head(kind, kind, (), 1.5))
+    # a core that reaches over the bonds, so that what is fixed counts
+    recipe = replace(RECIPE, head=Head(kind, kind, (), 3.5))
     plain = fitting.standardised(recipe, frames)
     generator = torch.Generator().manual_seed(2)
     weights = {
@@ -136,6 +137,27 @@ def test_dependent_and_empty_columns_are_solved_with_the_least_norm():
     np.testing.assert_allclose(solution, [best / 2, best / 2, 0.0], rtol=1e-9, atol=1e-12)
 
 
+def test_columns_of_rounding_alone_get_no_coefficient():
+    generator = np.random.default_rng(1)
+    matrix, target = generator.normal(size=(50, 2)), generator.normal(size=50)
+    noise = 1e-17 * generator.normal(size=(50, 1))
+    (solution,) = solve(triangle_of([(np.hstack((matrix, noise)), target)]), [0.0])
+    assert solution[2] == 0.0
+    np.testing.assert_allclose(solution[:2], np.linalg.lstsq(matrix, target, rcond=None)[0], rtol=1e-9)
+
+
+def test_a_feature_that_never_varies_is_not_blown_up():
+    """All atoms of a perfect crystal are alike but for rounding: nothing is divided by that."""
+    atoms = bulk("Si", "diamond", 5.43, cubic=True)
+    atoms.calc = SinglePointCalculator(atoms, energy=-40.0, forces=np.zeros((8, 3)))
+    plain = fitting.standardised(RECIPE, make_frames([atoms], RECIPE.basis.cutoff))
+    moved = atoms.copy()
+    moved.rattle(0.05, seed=0)
+    state = from_atoms(moved)
+    moments = plain.moments_of(state, find_pairs(state, 4.0), state.positions, state.cell)
+    assert float(plain.standardised(moments).abs().max()) < 1e3
+
+
 def test_a_potential_within_reach_is_found_again(frames):
     """Labels of one potential of a basis give that potential back."""
     plain = fitting.standardised(RECIPE, frames)
@@ -157,7 +179,9 @@ def test_a_potential_within_reach_is_found_again(frames):
 
 
 def test_the_loss_of_kept_slopes_is_that_of_the_potential(frames):
-    recipe = replace(RECIPE, head=Head("network", "network", (4,), 1.5), weights=Weights(10.0, 1.0), steps=Steps(10))
+    head = Head("network", "network", (4,), 3.5)
+    recipe = replace(RECIPE, head=head, weights=Weights(10.0, 1.0, 5.0), steps=Steps(10))
+    frames = [replace(frames[0], stress=None), *frames[1:]]
     plain = fitting.standardised(recipe, frames)
     generator = torch.Generator().manual_seed(5)
     weights = {
@@ -167,7 +191,10 @@ def test_the_loss_of_kept_slopes_is_that_of_the_potential(frames):
     potential = plain.at(weights)
     expected = 0.0
     for frame in frames:
-        said = potential.evaluate(frame.state, forces=("gradient", "direct"))
+        said = potential.evaluate(frame.state, forces=("gradient", "direct"), stress=True)
+        if frame.stress is not None:
+            missed = frame.state.volume * (said.stress[0] - frame.stress) / frame.state.n_atoms
+            expected += 25.0 * float(missed.square().sum()) / len(frames)
         expected += 100.0 * float(((said.energy - frame.energy) / frame.state.n_atoms).square()) / len(frames)
         for forces in said.forces.values():
             expected += float((forces - frame.forces).square().mean()) / len(frames)
@@ -228,6 +255,7 @@ def test_the_command_prints_errors_and_writes_the_checkpoint(tmp_path, capsys):
         ("validation = 2", "validation = 0", "validation is 0"),
         ("energy = 10.0, forces", "energi = 10.0, forces", "did you mean 'energy'"),
         ("cutoff = 4.0", "cutoff = -4.0", "cutoff is -4.0"),
+        ("hidden = [3]", "hidden = [3], core = 4.5", "core is 4.5"),
         ('"network", direct', '"cubic", direct', "did you mean|expected one of"),
     ],
 )
@@ -243,6 +271,26 @@ def test_too_few_frames_are_refused(frames):
         ValueError, match="validation is 4; miniature has 4 training frames in all, which makes fewer than 2 folds"
     ):
         fitting.folds(frames, replace(RECIPE, validation=4))
+
+
+@pytest.mark.usefixtures("miniature")
+def test_a_stress_that_is_not_labelled_is_not_weighed(tmp_path):
+    with pytest.raises(ValueError, match="miniature has no stress to fit to"):
+        fitting.fit(RECIPE, tmp_path)
+
+
+def test_errors_are_means_over_frames_and_components(frames):
+    """Labels that miss the potential by known amounts."""
+    potential = fitting.standardised(RECIPE, frames)
+    missed = []
+    for frame, energy, force in zip(frames[:2], (0.004, -0.008), (0.03, -0.06), strict=True):
+        said = potential.evaluate(frame.state, forces=("gradient", "direct"))
+        labels = {"energy": said.energy + energy * frame.state.n_atoms, "forces": said.forces["gradient"] + force}
+        missed.append(replace(frame, **labels))
+    found = errors_of(potential, missed)
+    assert (found.energy_mean, found.gradient_mean) == pytest.approx((6.0, 45.0))
+    assert (found.energy_rms, found.gradient_rms) == pytest.approx((40.0**0.5, 2250.0**0.5))
+    assert found.direct_mean is not None
 
 
 def test_what_is_fixed_counts_as_a_potential(frames):

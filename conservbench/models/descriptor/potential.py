@@ -91,11 +91,13 @@ class DescriptorPotential:
         """See :meth:`conservbench.models.base.Tunable.at`; descriptor and neighbour list are shared.
 
         Raises:
-            ValueError: a name is none of a weight.
+            ValueError: a name is none of a weight, or a shape is not that of the weight.
         """
-        for name in parameters:
+        for name, value in parameters.items():
             if name not in self._weights:
                 raise ValueError(f"the potential has no weight {name!r}{did_you_mean(name, self._weights)}")
+            if value.shape != self._weights[name].shape:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}; expected {tuple(self._weights[name].shape)}")
         other = copy(self)
         other._weights = {**self._weights, **parameters}  # noqa: SLF001 - its own copy
         return other

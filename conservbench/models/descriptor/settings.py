@@ -40,6 +40,8 @@ class Basis:
             raise ValueError(f"vector_degrees is {list(self.vector_degrees)}; expected one for each of up to 3 orders")
         if min(*self.degrees, *self.vector_degrees, 0) < -1:
             raise ValueError("degrees and vector_degrees must not be below -1")
+        if max(self.degrees) < 0:
+            raise ValueError(f"degrees is {list(self.degrees)}: no invariant is left; expected 0 or more for an order")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,18 @@ class Head:
             raise ValueError(f"core is {self.core}; expected 0 or more")
 
 
+def check_together(basis: Basis, head: Head) -> None:
+    """Whether a head can be read out of a basis.
+
+    Raises:
+        ValueError: direct forces are wanted of no vectors, or the core reaches beyond the neighbours that are found.
+    """
+    if (head.direct != "none") != bool(basis.vector_degrees):
+        raise ValueError("direct forces and vector_degrees belong together: give both or none")
+    if head.core > basis.cutoff:
+        raise ValueError(f"core is {head.core} Å; expected no more than the cutoff of {basis.cutoff} Å")
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that fixes a potential and is no weight.
@@ -82,7 +96,7 @@ class Settings:
         head: what it is read out to.
 
     Raises:
-        ValueError: direct forces are wanted of no vectors.
+        ValueError: elements are not ascending or lack an energy, or basis and head do not go together.
     """
 
     elements: tuple[int, ...]
@@ -91,8 +105,11 @@ class Settings:
     head: Head
 
     def __post_init__(self) -> None:
-        if (self.head.direct != "none") != bool(self.basis.vector_degrees):
-            raise ValueError("direct forces and vector_degrees belong together: give both or none")
+        if not self.elements or list(self.elements) != sorted(set(self.elements)) or self.elements[0] < 1:
+            raise ValueError(f"elements is {list(self.elements)}; expected atomic numbers, ascending")
+        if len(self.atomic_energies) != len(self.elements):
+            raise ValueError(f"{len(self.elements)} elements have {len(self.atomic_energies)} atomic energies")
+        check_together(self.basis, self.head)
 
     @classmethod
     def from_toml(cls, text: str) -> Settings:

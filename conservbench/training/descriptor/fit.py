@@ -35,6 +35,9 @@ Progress = Callable[[int, int, str], None]
 PIECES = 10
 """Times that the progress of one solution is told."""
 
+_ROUNDING = 1e-12
+"""Spread of a feature over the largest mean, or of a vector over those of all, below which it is that of rounding."""
+
 RowsOf = Callable[[DescriptorPotential, Frame, Weights], Rows]
 
 
@@ -65,10 +68,12 @@ def fit(recipe: Recipe, folder: Path, *, progress: Progress | None = None) -> Pa
         Path of the checkpoint.
 
     Raises:
-        ValueError: the data set is unknown, has a wrong checksum, or too few frames; or ``folder`` holds the state of
-            another recipe.
+        ValueError: the data set is unknown, has a wrong checksum, too few frames, or no stress though one is weighed;
+            or ``folder`` holds the state of another recipe.
     """
     frames = make_frames(load_frames(find_data_set(recipe.data), "train"), recipe.basis.cutoff)
+    if recipe.weights.stress and all(frame.stress is None for frame in frames):
+        raise ValueError(f"{recipe.data} has no stress to fit to; leave the weight of the stress out")
     groups = folds(frames, recipe)
     networks = recipe.steps is not None
     held_out = groups.pop(0) if networks else []
@@ -143,7 +148,10 @@ def standardised(recipe: Recipe, frames: Sequence[Frame]) -> DescriptorPotential
     # the constant stays one
     mean[0], spread[0] = 0.0, 1.0
     sizes = torch.cat(vectors).mean(0).sqrt()
-    tensors |= {"mean": mean, "spread": _nonzero(spread), "vector_spread": _nonzero(sizes)}
+    # what is the same for all atoms but for rounding is not to be blown up
+    spread = torch.where(spread > _ROUNDING * mean.abs().max(), spread, 1.0)
+    sizes = torch.where(sizes > _ROUNDING * sizes.sum(), sizes, 1.0)
+    tensors |= {"mean": mean, "spread": spread, "vector_spread": sizes}
     return DescriptorPotential(settings, tensors, descriptor=descriptor)
 
 
@@ -154,10 +162,6 @@ def _start(name: str, shape: tuple[int, ...], hidden: tuple[int, ...], generator
     if ".layer" in name and name.endswith("weight") and f".layer{len(hidden)}." not in name:
         return torch.randn(shape, generator=generator, dtype=torch.float64) / shape[1] ** 0.5
     return torch.zeros(shape, dtype=torch.float64)
-
-
-def _nonzero(sizes: Tensor) -> Tensor:
-    return torch.where(sizes > 0, sizes, 1.0)
 
 
 def _solved(recipe: Recipe, known: dict[int, Slopes]) -> dict[str, RowsOf]:

@@ -68,11 +68,13 @@ def solve(triangle: Triangle, ridges: Iterable[float]) -> list[NDArray[np.float6
     """Solutions x (k,) of the least |A x - b|^2 + ridge sum((a_i x_i)^2), one a ridge.
 
     With a_i the norm of column i, so that the ridge is a number without unit, and a solution does not depend on the
-    units of the columns. Columns of zero get a coefficient of zero.
+    units of the columns. Columns of zero, or of what rounding alone leaves beside the largest, get a coefficient of
+    zero.
     """
     matrix, target = triangle.factor[:, :-1], triangle.factor[:, -1]
     norms = np.linalg.norm(matrix, axis=0)
-    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    rounding = np.finfo(float).eps * max(matrix.shape) * norms.max()
+    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > rounding)
     left, sizes, right = np.linalg.svd(matrix * scale, full_matrices=False)
     projected = left.T @ target
     # what rounding alone leaves of a dependent column is no direction

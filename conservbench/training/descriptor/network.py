@@ -44,6 +44,8 @@ class Kept:
         counts: (n_frames,) atoms of each.
         energy: (n_frames,) eV, without what is fixed.
         forces: (n_atoms, 3) eV/Å, without what is fixed.
+        vectors_to: (n_pairs, 3) Å, to the neighbours.
+        virial: (n_frames, 3, 3) eV, stress times volume, without what is fixed; NaN where it is not labelled.
         pulls: (n_atoms, 3) eV/Å, all of them.
     """
 
@@ -57,6 +59,8 @@ class Kept:
     counts: Tensor
     energy: Tensor
     forces: Tensor
+    vectors_to: Tensor
+    virial: Tensor
     pulls: Tensor
 
 
@@ -67,7 +71,9 @@ def keep(potential: DescriptorPotential, frames: Sequence[Frame], known: Sequenc
     for index, (frame, slopes) in enumerate(zip(frames, known, strict=True)):
         state = frame.state
         moments = potential.moments_of(state, frame.pairs, state.positions, state.cell)
-        energy, forces, _ = fixed_part(potential, frame)
+        energy, forces, stress = fixed_part(potential, frame)
+        unknown = torch.full_like(stress, torch.nan)
+        virial = unknown if frame.stress is None else state.volume * (frame.stress - stress)
         own = {
             "features": slopes.features.float(),
             "vectors": potential.standardised_vectors(moments).float(),
@@ -79,6 +85,8 @@ def keep(potential: DescriptorPotential, frames: Sequence[Frame], known: Sequenc
             "counts": torch.tensor([state.n_atoms]),
             "energy": frame.energy - energy,
             "forces": (frame.forces - forces).float(),
+            "vectors_to": frame.pairs.vectors(state.positions, state.cell, state.system).float(),
+            "virial": virial[None],
             "pulls": frame.forces.float(),
         }
         for name, value in own.items():
@@ -106,6 +114,13 @@ def loss_of(potential: DescriptorPotential, weights: Mapping[str, Tensor], kept:
     forces = torch.zeros_like(kept.forces).index_add(0, kept.first, by_vector).index_add(0, kept.second, -by_vector)
     by_atom = recipe.weights.forces**2 / (3 * n_frames * kept.counts[kept.system])
     loss = loss + ((forces - kept.forces).square().sum(1) * by_atom).sum()
+    if recipe.weights.stress:
+        by_frame = torch.einsum("px,py->pxy", kept.vectors_to, by_vector).double()
+        virials = by_frame.new_zeros((n_frames, 3, 3)).index_add(0, kept.system[kept.first], by_frame)
+        missed = 0.5 * (virials + virials.transpose(1, 2)) - kept.virial
+        # what is not labelled counts as no error
+        missed = torch.where(kept.virial.isnan(), 0.0, missed) / kept.counts[:, None, None]
+        loss = loss + recipe.weights.stress**2 * missed.square().sum() / n_frames
     if head.direct != "none":
         raw = direct_forces(head.direct, weights, kept.features, kept.vectors, kept.species)
         mean = raw.new_zeros((n_frames, 3)).index_add(0, kept.system, raw) / kept.counts[:, None]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from conservbench.cards import build, check_name, parse
-from conservbench.models.descriptor.settings import Basis, Head
+from conservbench.models.descriptor.settings import Basis, Head, check_together
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Weights:
     Attributes:
         energy: of the energy error, per (eV/atom).
         forces: of the root mean square force error, per (eV/Å).
-        stress: of the error of stress times volume, per (eV/atom); 0 leaves it out.
+        stress: of the error of stress times volume, per (eV/atom), of frames that have one; 0 leaves it out.
 
     Raises:
         ValueError: a weight is negative, or both energy and forces have none.
@@ -37,7 +37,7 @@ class Steps:
     """Quasi-Newton steps of a network, after the linear part is solved.
 
     Attributes:
-        iterations: in all.
+        iterations: in all; taken in blocks, the last of which is completed.
         decay: weight of the mean square of the network's weights in the loss.
 
     Raises:
@@ -92,8 +92,7 @@ class Recipe:
             raise ValueError(f"validation is {self.validation}; expected 1 or more")
         if not self.ridges or min(self.ridges) < 0:
             raise ValueError(f"ridges is {list(self.ridges)}; expected numbers of 0 or more")
-        if (self.head.direct != "none") != bool(self.basis.vector_degrees):
-            raise ValueError("direct forces and vector_degrees belong together: give both or none")
+        check_together(self.basis, self.head)
         if ("network" in (self.head.energy, self.head.direct)) != (self.steps is not None):
             raise ValueError("networks and [steps] belong together: give both or none")
 
