@@ -1,0 +1,149 @@
+"""Judge one rung of a ladder: errors on labels, properties by those of the reference, time of a step. No torch.
+
+What the errors of several models say of their properties is for :mod:`conservbench.leaderboard.correlation`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from conservbench.outcome import Outcome
+from conservbench.protocols.base import Finding
+from conservbench.protocols.fidelity import judge as fidelity
+from conservbench.statistics import Interval, median_interval, ratio_interval
+
+FORCE: Final = "force_error"
+ENERGY: Final = "energy_error"
+UNITS: Final = {FORCE: "meV/Å", ENERGY: "meV/atom", "density_error": "1", "step_time": "µs/atom"}
+"""Unit of each metric that the fidelity protocol has not."""
+
+
+def judge(data: xr.Dataset) -> list[Finding]:
+    """Findings of one cell, by the metrics of the protocol card.
+
+    Args:
+        data: what :func:`conservbench.protocols.complexity.measure.measure` returned.
+    """
+    return [*of_labels(data), *_of_crystal(data), *_of_motion(data), _of_time(data)]
+
+
+def of_labels(data: xr.Dataset) -> list[Finding]:
+    """Root mean square errors of forces and energies on all frames, and on each group under its name.
+
+    Intervals are those of the jackknife over frames: atoms of one frame are not independent.
+    """
+    if "labels_outcome" not in data.attrs:
+        return _none((FORCE, ENERGY), "labels are compared on another system")
+    outcome, reason = Outcome(data.attrs["labels_outcome"]), str(data.attrs["labels_reason"])
+    if outcome is not Outcome.COMPLETED:
+        return [Finding(metric, UNITS[metric], None, outcome, reason) for metric in (FORCE, ENERGY)]
+    squares, counts = force_squares(data)
+    findings = [
+        Finding(f"{FORCE}{suffix}", UNITS[FORCE], _root(squares[own], counts[own])) for suffix, own in _groups(data)
+    ]
+    if "energy" not in data:
+        return [*findings, *_none((ENERGY,), "the model has no energy")]
+    missed = energy_errors(data)
+    ones = np.ones(len(missed))
+    return findings + [
+        Finding(f"{ENERGY}{suffix}", UNITS[ENERGY], _root(missed[own] ** 2, ones[own]), reason=_ZERO)
+        for suffix, own in _groups(data)
+    ]
+
+
+_ZERO: Final = "up to a constant for the atoms of each element"
+
+
+def force_squares(data: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """By frame, the sum of squared errors of force components, (meV/Å)^2, and their number."""
+    n = data.sizes["frame"]
+    squares = (1e6 * (data.force - data.force_label) ** 2).sum("axis").values
+    places = data.frame_of_site.values
+    counts = 3.0 * np.bincount(places, minlength=n).astype(float)
+    return np.bincount(places, squares, n).astype(float), counts
+
+
+def energy_errors(data: xr.Dataset) -> NDArray[np.float64]:
+    """(n_frames,) meV/atom, less the energies of the elements that fit best: models have zeros of their own."""
+    atoms = data.atoms_of.values.astype(float)
+    sizes = atoms.sum(1, keepdims=True)
+    missed = (data.energy - data.energy_label).values / sizes[:, 0]
+    shares = atoms / sizes
+    return np.asarray(1e3 * (missed - shares @ np.linalg.lstsq(shares, missed, rcond=None)[0]))
+
+
+def density(frequencies: ArrayLike, at: ArrayLike, width: float) -> NDArray[np.float64]:
+    """(n_points,) density of states in 1/THz: each mode a Gaussian, with an integral of one over all frequencies."""
+    modes, points = np.asarray(frequencies, dtype=float).ravel(), np.asarray(at, dtype=float)
+    away = (points[:, None] - modes) / width
+    return np.asarray(np.exp(-0.5 * away**2).mean(1) / (math.sqrt(math.tau) * width))
+
+
+def densities(data: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Frequencies in THz, and the densities of states of the model and of the reference there, from the mesh."""
+    mesh, width = slice(int(data.attrs["path"]), None), float(data.attrs["density_width"])
+    modes = [data[name].values[mesh] for name in ("frequency", "reference_frequency")]
+    ends = min(map(np.min, modes)) - 5.0 * width, max(map(np.max, modes)) + 5.0 * width
+    at = np.arange(*ends, width / 10.0)
+    found, wanted = (density(each, at, width) for each in modes)
+    return at, found, wanted
+
+
+def along_path(data: xr.Dataset) -> xr.Dataset:
+    """The crystal at rest with the wave vectors of the path alone."""
+    return data.isel(q=slice(int(data.attrs["path"])))
+
+
+def _of_crystal(data: xr.Dataset) -> list[Finding]:
+    if "phonons_outcome" not in data.attrs:
+        return _none((*fidelity.OF_CRYSTAL, "density_error"), "of the crystal at rest, another system")
+    findings = fidelity.of_crystal(along_path(data))
+    if "frequency" not in data:
+        outcome, reason = Outcome(data.attrs["phonons_outcome"]), str(data.attrs["phonons_reason"])
+        return [*findings, Finding("density_error", UNITS["density_error"], None, outcome, reason)]
+    at, found, wanted = densities(data)
+    apart = 0.5 * float(np.abs(found - wanted).sum() * (at[1] - at[0]))
+    reason = str(data.attrs["phonons_reason"])
+    return [
+        *findings,
+        Finding("density_error", UNITS["density_error"], Interval(apart, apart, apart, 1), reason=reason),
+    ]
+
+
+def _of_motion(data: xr.Dataset) -> list[Finding]:
+    if "rdf" in data:
+        return fidelity.of_motion(data)
+    return _none(tuple(fidelity.OF_MOTION), "of a system in motion, another one")
+
+
+def _of_time(data: xr.Dataset) -> Finding:
+    if "step_seconds" not in data:
+        return _none(("step_time",), "timed on another system")[0]
+    times = 1e6 * data.step_seconds.values / float(data.attrs["timed_atoms"])
+    if not np.isfinite(times).any():
+        return Finding("step_time", UNITS["step_time"], None, Outcome.EXPLODED, "a step left the physical range")
+    return Finding("step_time", UNITS["step_time"], median_interval(times))
+
+
+def _groups(data: xr.Dataset) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Ending of the key and frames: of all, then of each group that has a name."""
+    names = data.group.values.astype(str)
+    yield "", np.ones(len(names), dtype=bool)
+    for name in sorted(set(names) - {"other"}):
+        yield f"_{name}", names == name
+
+
+def _root(squares: NDArray[np.float64], counts: NDArray[np.float64]) -> Interval:
+    """Root of a mean square; one that the jackknife puts below zero is zero."""
+    return ratio_interval(squares, counts).map(lambda value: math.sqrt(max(value, 0.0)))
+
+
+def _none(metrics: tuple[str, ...], reason: str) -> list[Finding]:
+    units = {**fidelity.OF_CRYSTAL, **fidelity.OF_MOTION, **UNITS}
+    return [Finding(metric, units[metric], None, Outcome.UNSUPPORTED, reason) for metric in metrics]
