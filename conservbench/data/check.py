@@ -2,21 +2,22 @@
 
 Units cannot be read off a file, but three numbers give wrong ones away. Distances in units of the sum of two covalent
 radii: near one where they are in Å, near two where they are in bohr. The size of forces. And the work of the forces on
-the way from one frame to the next, by the trapezoid rule, which is exact in a harmonic well: it is the difference of
-the energies if both are in the same units.
+the way between frames that are near each other, by the trapezoid rule, which is exact in a harmonic well: it is the
+difference of the energies if both are in the same units.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any, Final
 
 import numpy as np
 import vesin
 from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
+from ase.geometry import find_mic
 from numpy.typing import NDArray
 
 CLASH: Final = 0.4
@@ -34,9 +35,10 @@ STRONG: Final = 12.0
 SMALLEST_VOLUME: Final = 1.0
 """Å^3 an atom: less than in the densest crystals."""
 
-AGREEMENT: Final = (0.25, 4.0)
-"""Within which the ratio of energy differences to the work of the forces lies if both are in the same units, also in
-wells that are not harmonic; units that are mixed up are apart by a factor of 13 or more."""
+AGREEMENT: Final = (0.25, 1.6)
+"""Within which the ratio of energy differences to the work of the forces lies if both are in the same units: wells that
+are not harmonic make the work too large. Energies in hartree and forces in hartree/bohr, with lengths in Å, are apart
+by the factor 1.89; other units that are mixed up, by 13 or more."""
 
 _NOBLE: Final = tuple(atomic_numbers[symbol] for symbol in ("He", "Ne", "Ar", "Kr", "Xe", "Rn"))
 _TOUCHING: Final = 2.2
@@ -51,11 +53,14 @@ _SAMPLED: Final = 50
 _NEAR: Final = 0.5
 """Å: root mean square displacement of two frames between which the trapezoid rule may be used."""
 
-_SURE: Final = 0.95
+_SURE: Final = 0.6
 """Correlation of energy differences and work from which on their ratio is trusted."""
 
-_PAIRS: Final = 8
-"""Pairs of frames that the ratio needs."""
+_PAIRS: Final = (8, 32)
+"""Pairs of frames that the ratio needs, and those that are nearest each other, of which it is taken."""
+
+_COMPARED: Final = 50
+"""Frames of which each is compared with each other, beside those that follow each other."""
 
 
 @dataclass(frozen=True)
@@ -192,35 +197,66 @@ def _strong(frames: Sequence[Atoms]) -> Problem | None:
 
 
 def _disagreeing(frames: Sequence[Atoms]) -> Problem | None:
-    """Energies and forces in different units, by frames that follow each other and are near each other."""
+    """Energies and forces in different units, by frames that are near each other."""
     ratio = energy_force_ratio(frames)
     if ratio is None or AGREEMENT[0] < ratio < AGREEMENT[1]:
         return None
+    if ratio < 0:
+        return Problem(0, "energies rise where the forces do work: these are gradients; forces have the other sign")
     said = f"energies change {ratio:.3g} times as much as the work of the forces says"
     return Problem(0, f"{said}: they are not in eV and eV/Å, or lengths are not in Å")
 
 
 def energy_force_ratio(frames: Sequence[Atoms]) -> float | None:
-    """Slope of energy differences against the work of the mean force from a frame to the next.
+    """Size of energy differences over that of the work of the mean force, between the frames nearest each other.
+
+    Frames of molecules are turned onto each other; atoms of crystals go the shortest way through the cell.
 
     Returns:
-        About one where energies, forces and lengths agree; None where too few frames are near each other to tell.
+        About one where energies, forces and lengths agree, and negative where forces have the wrong sign; None where
+        too few frames are near each other to tell.
     """
-    changes, works = [], []
-    for one, other in pairwise(frames):
-        if not np.array_equal(one.numbers, other.numbers) or not np.allclose(one.cell.array, other.cell.array):
-            continue
-        step = other.positions - one.positions
-        step = step - step.mean(0)
-        if np.sqrt(np.square(step).sum(1).mean()) > _NEAR:
-            continue
-        mean_force = 0.5 * (_labels(one)["forces"] + _labels(other)["forces"])
-        works.append(-float((mean_force * step).sum()))
-        changes.append(_labels(other)["energy"] - _labels(one)["energy"])
-    if len(works) < _PAIRS or np.std(works) == 0.0 or np.std(changes) == 0.0:
+    ways = sorted(way for i, j in _compared(len(frames)) if (way := _way(frames[i], frames[j])) and way[0] < _NEAR)
+    least, most = _PAIRS
+    _, works, changes = np.array(ways[:most]).reshape(-1, 3).T
+    sizes = float(np.linalg.norm(works)), float(np.linalg.norm(changes))
+    if len(works) < least or min(sizes) == 0.0:
         return None
-    sure = abs(float(np.corrcoef(changes, works)[0, 1])) > _SURE
-    return float(np.dot(changes, works) / np.dot(works, works)) if sure else None
+    overlap = float(works @ changes) / (sizes[0] * sizes[1])
+    return float(np.copysign(sizes[1] / sizes[0], overlap)) if abs(overlap) > _SURE else None
+
+
+def _compared(n_frames: int) -> set[tuple[int, int]]:
+    """Pairs of frames that are compared: successive ones, and all of some that are spread evenly."""
+    spread = np.unique(np.linspace(0, n_frames - 1, min(n_frames, _COMPARED)).round().astype(int)).tolist()
+    return {*combinations(spread, 2), *pairwise(range(n_frames))}
+
+
+def _way(one: Atoms, other: Atoms) -> tuple[float, float, float] | None:
+    """Root mean square displacement (Å) from a structure to another, work and change of the energy on the way.
+
+    None where they are not of the same atoms in the same cell, or are the same.
+    """
+    if not np.array_equal(one.numbers, other.numbers) or not np.allclose(one.cell.array, other.cell.array):
+        return None
+    here, there = _labels(one)["forces"], _labels(other)["forces"]
+    if one.pbc.any():
+        step = find_mic(other.positions - one.positions, one.cell, one.pbc)[0]
+        step = step - step.mean(0)
+    else:
+        start, end = (atoms.positions - atoms.positions.mean(0) for atoms in (one, other))
+        turn = _turn(end, start)
+        step, there = end @ turn - start, there @ turn
+    size = float(np.sqrt(np.square(step).sum(1).mean()))
+    work = -0.5 * float(((here + there) * step).sum())
+    return (size, work, _labels(other)["energy"] - _labels(one)["energy"]) if size > 0.0 else None
+
+
+def _turn(points: NDArray[np.float64], onto: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rotation R for which ``points @ R`` is nearest to others (Kabsch, Acta Cryst. A 32, 922, 1976)."""
+    left, _, right = np.linalg.svd(points.T @ onto)
+    left[:, -1] *= np.sign(np.linalg.det(left @ right))
+    return np.asarray(left @ right)
 
 
 def _labels(atoms: Atoms) -> dict[str, Any]:

@@ -21,13 +21,14 @@ def reference_data() -> Path:
 
 @pytest.fixture
 def silicon() -> list[Atoms]:
-    """Twelve frames of a rattled crystal whose atoms are bound to their sites by springs of 9 eV/Å^2."""
+    """Twelve frames of a rattled crystal whose atoms are bound to their sites by springs of 9 eV/Å^2, as seen from their center."""
     frames = []
     for seed in range(12):
         atoms = bulk("Si", "diamond", a=5.43, cubic=True)
         away = np.random.default_rng(seed).normal(scale=0.08, size=atoms.positions.shape)
         atoms.positions += away
+        away = away - away.mean(0)
         energy = 4.5 * float(np.square(away).sum())
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=-9.0 * (away - away.mean(0)))
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=-9.0 * away)
         frames.append(atoms)
     return frames

@@ -1,8 +1,8 @@
 """Folders of DeePMD-kit: NumPy arrays of frames that have all the same atoms, in eV and Å.
 
 A system is a folder with ``type.raw`` (an index of the element of each atom), ``type_map.raw`` (the elements) and
-``set.*`` folders of ``coord.npy`` (frames, 3 atoms), ``box.npy`` (frames, 9), ``energy.npy`` and ``force.npy``; without
-``box.npy``, or with a file ``nopbc``, it is not periodic.
+``set.*`` folders of ``coord.npy`` (frames, 3 atoms), ``box.npy`` (frames, 9), ``energy.npy`` and ``force.npy``; with a
+file ``nopbc`` it is not periodic, and needs no ``box.npy``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _read_system(system: Path) -> list[Atoms]:
         energies = _array(folder / "energy.npy").reshape(-1)
         width = 3 * len(numbers)
         positions, forces = (_shaped(folder / f"{name}.npy", len(energies), width) for name in ("coord", "force"))
-        periodic = (folder / "box.npy").is_file() and not (system / "nopbc").exists()
+        periodic = not (system / "nopbc").exists()
         boxes = _shaped(folder / "box.npy", len(energies), 9) if periodic else np.zeros((len(energies), 9))
         for energy, coord, force, box in zip(energies, positions, forces, boxes, strict=True):
             atoms = Atoms(numbers=numbers, positions=coord.reshape(-1, 3), cell=box.reshape(3, 3), pbc=periodic)

@@ -30,8 +30,9 @@ def read(path: Path) -> list[Atoms]:
     frames = []
     for index, found in enumerate(structures(path)):
         labels = found.calc.results if isinstance(found.calc, Calculator) else {}
-        if "forces" not in labels and (near := [key for key in found.arrays if "force" in key.lower()]):
-            raise ValueError(f"{path}: frame {index}: no forces, but {near[0]!r}: rename it if these are the forces")
+        for label, told, word in (("forces", found.arrays, "force"), ("energy", found.info, "energy")):
+            if label not in labels and (near := [key for key in told if word in key.lower()]):
+                raise ValueError(f"{path}: frame {index}: no {label}, but {near[0]!r}: rename it if that is meant")
         kept = {key: found.info[key] for key in _KEPT if key in found.info}
         group = str(found.info.get("group", "all"))
         bare = Atoms(numbers=found.numbers, positions=found.positions, cell=found.cell.array, pbc=found.pbc)

@@ -51,6 +51,7 @@ def test_extended_xyz(tmp_path, suffix):
         (lambda text: FRAME + text.replace("2\n", "two\n", 1), "frame 1: expected a number of atoms, found 'two'"),
         (lambda text: text.replace("0.25\n", "0.2x\n", 1), "frame 0: not as the format has it"),
         (lambda text: text.replace(":forces:", ":dft_forces:"), "frame 0: no forces, but 'dft_forces'"),
+        (lambda text: text.replace("energy=", "dft_energy="), "frame 0: no energy, but 'dft_energy'"),
         (lambda text: "", "no frames"),
     ],
 )
@@ -160,6 +161,7 @@ def test_deepmd(system):
     ("spoil", "reason"),
     [
         (lambda folder: (folder / "set.000" / "force.npy").unlink(), "force.npy: no forces: no such file"),
+        (lambda folder: (folder / "set.001" / "box.npy").unlink(), "box.npy: no such file"),
         (
             lambda folder: np.save(folder / "set.000" / "force.npy", np.zeros((2, 15))),
             r"shape is \(2, 15\), expected \(2, 18\)",
