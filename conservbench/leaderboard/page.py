@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
 from conservbench.leaderboard.chemistry import by_chemistry
+from conservbench.leaderboard.correlation import PROTOCOL, WORDS, Correlation, Ladder, ladders
 from conservbench.leaderboard.coverage import Coverage, coverage
 from conservbench.leaderboard.entry import entry_name
 from conservbench.leaderboard.markup import escaped, folded, table
@@ -129,6 +130,7 @@ def markdown(cells: Sequence[ScoredCell], protocols: Iterable[Mapping[str, Any]]
     lines += _glance(cells, coverage(cells, protocols)) + _twins(cells) + _speed(cells)
     for group in comparable(cells):
         lines += _protocol(group)
+        lines += _ladders(group) if group[0].protocol["name"] == PROTOCOL else []
     lines += _models(cells) + _reproduction(cells)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -358,6 +360,24 @@ def _gates(cell: ScoredCell) -> list[str]:
         if limits_of(metric) or metric.headline
     ]
     return folded(f"Gates of {cell.protocol['name']} and where they come from", lines) if lines else []
+
+
+def _ladders(cells: Sequence[ScoredCell]) -> list[str]:
+    """What errors on labels say of errors of properties: a row a property, and kind of forces."""
+    found = [each for each in ladders(cells) if any(kind.spearman for kind in each.kinds)]
+    if not found:
+        return []
+    headings = ("of", "with", "forces", "models", "Spearman", "Kendall", "Pearson")
+    body = [_correlation(each, kind) for each in found for kind in each.kinds if kind.spearman]
+    return ["### What a better fit buys", "", WORDS, "", *table(headings, body, words=3)]
+
+
+def _correlation(ladder: Ladder, kind: Correlation) -> tuple[str, ...]:
+    of = ", ".join(filter(None, (plain(ladder.other.label), ladder.system, ladder.elements)))
+    count = f"{len(kind.points)}{f' ({len(kind.lost)} lost)' if kind.lost else ''}"
+    shown = (kind.spearman, kind.kendall, kind.pearson)
+    fields = ["–" if each is None else spelled(each.value, each.low, each.high, 2) for each in shown]
+    return of, plain(ladder.fit.label), kind.forces, count, *fields
 
 
 def _models(cells: Sequence[ScoredCell]) -> list[str]:

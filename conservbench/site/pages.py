@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from conservbench.leaderboard.chemistry import by_chemistry
+from conservbench.leaderboard.correlation import WORDS, ladders
 from conservbench.leaderboard.coverage import Coverage, coverage, coverage_of_run
 from conservbench.leaderboard.pareto import fronts
 from conservbench.leaderboard.sheet import LEGEND, label_of, limits_of, plain
 from conservbench.leaderboard.twins import twins
 from conservbench.site.command import Installed, installed
 from conservbench.site.figures import SLOTS, Figure, figure_of, in_json, overlaid
+from conservbench.site.ladder import NOTE, Row, ladder_figure, rows_of
 from conservbench.site.links import file_names
 from conservbench.site.passport import passport, settings
 from conservbench.site.render import SCRIPTS, STYLES, inlined, render
@@ -123,6 +125,7 @@ def report_page(cells: Sequence[ScoredCell]) -> str:
         figures,
         root="",
         tables=[table_of(group, board.here) for group in groups(cells)],
+        rungs=_rungs(cells, figures),
         models=[_sections(name, board, figures) for name in board.cards],
         styles=[inlined(name) for name in STYLES],
         scripts=[inlined(name) for name in SCRIPTS],
@@ -200,12 +203,36 @@ def _protocol(cells: Sequence[ScoredCell], board: Board) -> str:
         card=card,
         tables=tables,
         ranked=[each for each in ranked if each is not None],
+        rungs=_rungs(cells, figures),
         gates=[(label_of(each), limits_of(each), plain(each.source), each.better or "") for each in metrics],
         tiers=tiers,
         settings=rows,
         pictures=_overlays(cells, figures, board),
         filtered=_first_shown(list(_cards(cells).values()), board),
     )
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """What errors on labels say of errors of properties: the words above, a table, pictures."""
+
+    words: str
+    rows: tuple[Row, ...]
+    pictures: tuple[Picture, ...]
+
+
+def _rungs(cells: Sequence[ScoredCell], figures: Figures) -> Rungs:
+    found = ladders(cells)
+    pictures = tuple(
+        figures.add(
+            f"{plain(each.other.label)} against {plain(each.fit.label)}",
+            NOTE,
+            ", ".join(filter(None, (plain(each.title), f"{each.tier} tier", each.system, each.elements))),
+            ladder_figure(each),
+        )
+        for each in found
+    )
+    return Rungs(WORDS, tuple(rows_of(found)), pictures)
 
 
 def _network(network: NetworkView, board: Board) -> str:

@@ -90,7 +90,7 @@ def densities(data: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64
     mesh, width = slice(int(data.attrs["path"]), None), float(data.attrs["density_width"])
     modes = [data[name].values[mesh] for name in ("frequency", "reference_frequency")]
     ends = min(map(np.min, modes)) - 5.0 * width, max(map(np.max, modes)) + 5.0 * width
-    at = np.arange(*ends, width / 10.0)
+    at = np.arange(*ends, width / 20.0)
     found, wanted = (density(each, at, width) for each in modes)
     return at, found, wanted
 

@@ -1,0 +1,210 @@
+"""One rung of a ladder: errors of made-up labels that are known, densities on paper, and Stillinger-Weber silicon."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
+from scipy.stats import norm
+
+from conservbench.cards import find_protocol
+from conservbench.models.stillinger_weber import StillingerWeber
+from conservbench.observables.harmonic_density import harmonic_density
+from conservbench.outcome import Outcome
+from conservbench.protocols.complexity import labels, measure
+from conservbench.protocols.complexity.judge import densities, density, judge
+from conservbench.protocols.complexity.plots import plots
+from conservbench.protocols.complexity.settings import Settings
+from conservbench.references import find_reference
+from conservbench.result import read_result
+from conservbench.runner import plan, run_cells
+from conservbench.scheme import Scheme
+from conservbench.state import from_atoms
+from conservbench.systems import find_system
+
+SMOKE = find_protocol("complexity").settings("smoke", "si-64")
+SAMPLING = {key: SMOKE[key] for key in ("replicas", "duration", "time_step", "sample_every", "equilibration_time")}
+SAMPLING["longest_lag"] = SMOKE["longest_lag"]
+
+
+def settings(**changes):
+    return Settings(**{**SAMPLING, "reference": "si-pbe", **changes})
+
+
+def labelled(missed):
+    """Crystals of eight atoms whose labels miss Stillinger-Weber by (energy of an atom in eV, force in eV/Å)."""
+    teacher = StillingerWeber()
+    made = []
+    for seed, (group, energy, force) in enumerate(missed):
+        atoms = bulk("Si", "diamond", 5.43, cubic=True)
+        atoms.rattle(0.1, seed=seed)
+        said = teacher.evaluate(from_atoms(atoms), forces=("gradient",))
+        off = np.zeros((8, 3))
+        off[:4, 0], off[4:, 0] = force, -force
+        forces = said.forces["gradient"].numpy() + off
+        atoms.calc = SinglePointCalculator(atoms, energy=float(said.energy) + 8 * (energy + 5.0), forces=forces)
+        atoms.info = {"group": group, "description": f"frame {seed} at 300 K"}
+        made.append(atoms)
+    return made
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Five labelled frames in place of a data set."""
+    frames = labelled(
+        [("AIMD", 0.01, 0.2), ("AIMD", -0.01, 0.4), ("Elastic", 0.0, 0.1), ("Elastic", 0.0, 0.1), ("X", 0, 0)]
+    )
+    monkeypatch.setattr(labels, "load_frames", lambda *_: frames)
+
+
+ASKED = (("solid", r"AIMD.* at 300 K"), ("strained", "^Elastic"))
+
+
+@pytest.mark.usefixtures("few")
+def test_errors_on_labels_are_those_that_were_made():
+    asked = settings(labels="mlearn-si", reference="", groups=ASKED)
+    data = measure.measure(StillingerWeber(), Scheme("gradient"), find_system("si-64"), asked, lambda _: None)
+    found = {finding.metric: finding for finding in judge(data)}
+    # a third of the components are off; what all energies are off by is no error
+    expected = 1e3 * np.sqrt(np.mean([0.04, 0.16, 0.01, 0.01, 0.0]) / 3)
+    assert found["force_error"].interval.value == pytest.approx(expected)
+    assert found["force_error"].interval.n == 5
+    assert found["force_error_solid"].interval.value == pytest.approx(1e3 * np.sqrt(0.1 / 3))
+    assert found["force_error_strained"].interval.value == pytest.approx(1e3 * np.sqrt(0.01 / 3))
+    assert found["energy_error"].interval.value == pytest.approx(np.sqrt(2 / 5) * 10.0)
+    assert found["energy_error_strained"].interval.value == pytest.approx(0.0, abs=1e-6)
+    assert "force_error_other" not in found
+    assert found["elastic_error"].interval is None
+    assert found["step_time"].outcome is Outcome.UNSUPPORTED
+    assert [plot.key for plot in plots(data)] == ["force_errors"]
+
+
+@pytest.mark.usefixtures("few")
+def test_the_force_of_the_scheme_counts_without_its_net_force():
+    class Pushed(StillingerWeber):
+        """Direct forces: those of the energy and a push on all atoms, which no simulation would use."""
+
+        channels = ("gradient", "direct")
+
+        def evaluate(self, state, *, forces=(), **rest):
+            said = super().evaluate(state, forces=("gradient",), **rest)
+            pushed = {"gradient": said.forces["gradient"], "direct": said.forces["gradient"] + 0.7}
+            return type(said)(said.energy, {name: pushed[name] for name in forces}, said.stress)
+
+    asked = settings(labels="mlearn-si", reference="", groups=ASKED)
+    both = [labels.measure_labels(Pushed(), Scheme(kind), asked, lambda _: None) for kind in ("gradient", "direct")]
+    np.testing.assert_allclose(both[0].force.values, both[1].force.values, atol=1e-12)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_model_that_fails_on_labels_still_has_properties():
+    asked = settings(labels="mlearn-si", groups=ASKED)
+
+    class Wrong(StillingerWeber):
+        """Forces that are no numbers where the crystal is rattled."""
+
+        def evaluate(self, state, **rest):
+            said = super().evaluate(state, **rest)
+            return (
+                said if state.n_atoms != 8 else type(said)(said.energy, {k: v * np.nan for k, v in said.forces.items()})
+            )
+
+    data = measure.measure(Wrong(), Scheme("gradient"), find_system("si-64"), asked, lambda _: None)
+    found = {finding.metric: finding for finding in judge(data)}
+    assert found["force_error"].outcome is Outcome.FAILED
+    assert found["elastic_error"].interval is not None
+    assert data.attrs["outcome"] == "failed"
+    assert "labels: frame 0 of mlearn-si" in data.attrs["outcome_reason"]
+
+
+def test_density_is_that_of_the_differentiable_room():
+    modes, at = np.random.default_rng(0).normal(8.0, 3.0, 50), np.linspace(-2.0, 20.0, 40)
+    np.testing.assert_allclose(density(modes, at, 0.4), harmonic_density(torch.as_tensor(modes), at, 0.4), rtol=1e-12)
+
+
+def test_density_error_of_one_mode_is_that_on_paper():
+    """Two Gaussians of one width w at a distance d overlap by 2 Phi(-d / 2w)."""
+
+    def off(distance):
+        data = xr.Dataset(
+            {
+                "frequency": (("q", "branch"), [[1.0], [5.0 + distance]]),
+                "reference_frequency": (("q", "branch"), [[1.0], [5.0]]),
+            },
+            attrs={"path": 1, "density_width": 0.4},
+        )
+        at, found, wanted = densities(data)
+        return 0.5 * np.abs(found - wanted).sum() * (at[1] - at[0])
+
+    for distance in (0.0, 0.3, 1.0, 8.0):
+        assert off(distance) == pytest.approx(1.0 - 2.0 * norm.cdf(-distance / 0.8), abs=1e-4)
+
+
+def test_the_mesh_has_the_modes_of_the_reference():
+    reference = find_reference("si-pbe")
+    wider = measure.with_mesh(reference, 4)
+    n = len(reference.phonons.points)
+    assert len(wider.phonons.points) == n + 64
+    np.testing.assert_array_equal(wider.phonons.frequencies[:n], reference.phonons.frequencies)
+    # the sum of squares over a shifted mesh that the supercell resolves is the trace of the diagonal blocks
+    squares = (2 * np.pi * wider.phonons.frequencies[n:]) ** 2
+    constants = reference.force_constants
+    trace = np.mean([np.trace(constants.matrix[atom, atom]) for atom in constants.primitive])
+    # eV/(Å^2 amu) to THz^2
+    assert squares.sum(1).mean() / 2 == pytest.approx(trace / 28.085 * 9648.533, rel=0.02)
+
+
+def test_stillinger_weber_is_judged_as_fidelity_judges_it(tmp_path, monkeypatch):
+    frames = labelled([("AIMD", 0.0, 0.1), ("Elastic", 0.0, 0.1)])
+    monkeypatch.setattr(labels, "load_frames", lambda *_: frames)
+    cells = plan(["si-sw"], ["complexity", "fidelity"], ["si-64", "si-melt-64"], "smoke")
+    run_cells(cells, tmp_path)
+    files = {(cell.protocol.name, cell.system): read_result(cell.path(tmp_path)) for cell in cells}
+    for data in files.values():
+        assert data.attrs["outcome"] == "completed", data.attrs["outcome_reason"]
+    from conservbench.protocols.fidelity.judge import judge as judge_fidelity
+
+    for system, metrics in (
+        ("si-64", ("lattice_error", "elastic_error", "phonon_error", "imaginary_modes")),
+        ("si-melt-64", ("rdf_error", "peak_shift", "temperature_error", "diffusion")),
+    ):
+        mine = {each.metric: each for each in judge(files["complexity", system])}
+        theirs = {each.metric: each for each in judge_fidelity(files["fidelity", system])}
+        for metric in metrics:
+            assert mine[metric].interval.value == pytest.approx(theirs[metric].interval.value, rel=1e-9), metric
+    mine = {each.metric: each for each in judge(files["complexity", "si-64"])}
+    assert mine["step_time"].interval.value > 0
+    assert 0.05 < mine["density_error"].interval.value < 0.9
+    assert {"force_errors", "phonons", "density"} <= {plot.key for plot in plots(files["complexity", "si-64"])}
+    card = find_protocol("complexity")
+    declared = set(card.metrics)
+    assert {
+        each.metric for data in files.values() if data.attrs["protocol"] == "complexity" for each in judge(data)
+    } <= declared
+    assert json.loads(files["complexity", "si-melt-64"].attrs["protocol_card"])["name"] == "complexity"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reference": ""}, "expected one of them or both"),
+        ({"groups": (("Solid", "x"),)}, "no name of its own"),
+        ({"groups": (("a", "x"), ("a", "y"))}, "no name of its own"),
+        ({"groups": (("a", "("),)}, "no regular expression"),
+        ({"width": 0.0}, "width is 0"),
+        ({"mesh": 0}, "mesh is 0"),
+    ],
+)
+def test_wrong_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        settings(**changes)
+
+
+def test_a_system_that_the_reference_does_not_know_is_unsupported():
+    from conservbench.models.base import UnsupportedError
+
+    with pytest.raises(UnsupportedError, match="neither a g\\(r\\) nor the crystal"):
+        measure.measure(StillingerWeber(), Scheme("gradient"), find_system("si-vacancy-63"), settings(), lambda _: None)
