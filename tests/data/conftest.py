@@ -21,7 +21,7 @@ def reference_data() -> Path:
 
 @pytest.fixture
 def silicon() -> list[Atoms]:
-    """Twelve frames of a rattled crystal whose atoms are bound to their sites by springs of 9 eV/Å^2, as seen from their center."""
+    """Twelve frames of a rattled crystal, whose atoms are bound to their sites about its center by 9 eV/Å^2."""
     frames = []
     for seed in range(12):
         atoms = bulk("Si", "diamond", a=5.43, cubic=True)

@@ -155,7 +155,7 @@ def test_public_sets_are_usable(reference_data, name):
 def test_public_sets_whose_energies_and_forces_disagree_are_refused(reference_data, name, units_of_file):
     frames = load_all(find_data_set(name))[:100]
     assert problems(frames) == []
-    with pytest.raises(ValueError, match="times as much as the work|other sign"):
+    with pytest.raises(ValueError, match=r"times as much as the work|other sign"):
         require_usable(scaled(frames, **units_of_file), name)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
@@ -16,14 +16,22 @@ from ase.io import write
 from conservbench.cards import CardError
 from conservbench.models.kernel.checkpoint import read_checkpoint
 from conservbench.models.kernel.descriptors import find_descriptor
-from conservbench.models.kernel.kernel import Points, matrix
+from conservbench.models.kernel.kernel import Kernel, Points, matrix
 from conservbench.models.kernel.model import KernelModel, noise
+from conservbench.models.kernel.radial import find_radial
 from conservbench.state import from_atoms
 from conservbench.training.kernel.fit import Labels, centered, errors_of, fit, kernel_of, labels_of, targets_of, train
 from conservbench.training.kernel.iterative import product, solve_iteratively
 from conservbench.training.kernel.outer import learn, validation_error
 from conservbench.training.kernel.recipe import Outer, read_recipe
-from conservbench.training.kernel.solve import SingularKernelError, TooManyPointsError, require_memory, solve
+from conservbench.training.kernel.solve import (
+    SingularKernelError,
+    TooManyPointsError,
+    duplicates,
+    memory_needed,
+    require_memory,
+    solve,
+)
 
 RECIPE = """
 model = "kernel"
@@ -165,6 +173,50 @@ def test_the_same_structure_twice_is_named(recipe):
     both = [*frames, twin]
     with pytest.raises(SingularKernelError, match=r"frames 1 and 4 are the same .* remove one of each, or set regul"):
         train(kernel, Points(from_atoms(both)), labels_of(both), 1e-10, 1e-8, "matern52")
+
+
+def test_structures_of_atoms_are_the_same_turned_but_not_in_another_cell():
+    one = bulk("Si", "diamond", a=5.43, cubic=True)
+    one.rattle(0.05, seed=0)
+    turned = one.copy()
+    turned.rotate(40, "z", rotate_cell=True)
+    alone = [bulk("Cu", "fcc", a=a) for a in (3.6, 3.7)]
+    descriptor = find_descriptor("smooth_overlap", {"cutoff": 4.0, "n_radial": 2, "max_ell": 2})
+    kernel = Kernel(descriptor, descriptor.learnable, find_radial("rbf"), torch.tensor(1.0).double())
+    assert duplicates(kernel, Points(from_atoms([one, *alone, turned]))) == [(0, 3)]
+
+
+def test_a_descriptor_that_tells_equal_atoms_apart_is_not_averaged(recipe, tmp_path, monkeypatch):
+    (Path(tmp_path) / "unequal.py").write_text(
+        "def first_bond_twice(positions, numbers, cell, pbc, *, weight=2.0):\n"
+        "    d = positions[[0, 0, 1]] - positions[[1, 2, 2]]\n"
+        "    return d.square().sum(-1).rsqrt() * d.new_tensor([weight, 1.0, 1.0])\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    recipe.write_text(recipe.read_text().replace("inverse_distances", "unequal:first_bond_twice"))
+    with pytest.raises(ValueError, match=r'atoms apart that the molecule itself exchanges .* permutations = "none"'):
+        fit(read_recipe(recipe), tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of memory")
+def test_a_direct_solution_takes_the_memory_that_it_asks_for(recipe):
+    frames = labelled(300)
+    kernel = replace(kernel_of(read_recipe(recipe), frames[:20]), permutations=())
+    points = Points(from_atoms(frames))
+    targets, added = labels_of(frames).forces.flatten(), torch.full((2700,), 1e-6).double()
+    # what is read of the libraries themselves is no part of it
+    solve(matrix(kernel, Points(from_atoms(frames[:10]))), added[:90], targets[:90])
+
+    def memory(key):
+        said = Path("/proc/self/status").read_text()
+        return 1024 * int(next(line for line in said.splitlines() if line.startswith(key)).split()[1])
+
+    # begin anew
+    Path("/proc/self/clear_refs").write_text("5")
+    before = memory("VmRSS")
+    solve(matrix(kernel, points), added, targets)
+    # the allocator may keep 64 MiB in reserve (see conservbench.process)
+    assert memory("VmHWM") - before < 1.15 * memory_needed(points) + (64 << 20)
 
 
 def test_a_singular_matrix_says_what_to_set():

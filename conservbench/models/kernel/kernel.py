@@ -78,23 +78,25 @@ def matrix(kernel: Kernel, rows: Points, columns: Points | None = None) -> Tenso
     """
     others = rows if columns is None else columns
     there = _parts(kernel, others, permuted=True)
-    here = _parts(kernel, rows, permuted=False)
-    strips = []
+    shared = columns is None and not kernel.permutations
+    here = there if shared else _parts(kernel, rows, permuted=False)
+    whole = rows.state.positions.new_empty(sum(rows.widths), sum(others.widths))
+    energies = (rows.has_energies, others.has_energies)
+    start = 0
     for part in there:
         for k in range(len(part.jets[0][0].features)):
             index = part.first + k
             one = _gathered([(_pick(jets, [k]), [_pick(m, [k]) for m in moves]) for jets, moves in part.jets])
             skip = index if columns is None else 0
-            energies = (rows.has_energies, others.has_energies)
             pieces = [_strip(kernel, each, one, skip, energies) for each in here]
-            strips.append(torch.cat([piece for piece in pieces if len(piece)]))
-    if columns is not None:
-        return torch.cat(strips, 1)
-    # strips begin at the diagonal: the lower triangle, mirrored
-    starts = [0, *torch.tensor(rows.widths).cumsum(0).tolist()]
-    padded = [torch.nn.functional.pad(strip, (0, 0, start, 0)) for strip, start in zip(strips, starts, strict=False)]
-    full = torch.cat(padded, 1)
-    return torch.tril(full) + torch.tril(full, -1).T
+            strip = torch.cat([piece for piece in pieces if len(piece)])
+            end = start + others.widths[index]
+            # one copy in memory: what lies above the diagonal is what was made below it
+            whole[len(whole) - len(strip) :, start:end] = strip
+            if columns is None:
+                whole[start:end, end:] = strip[end - start :].T
+            start = end
+    return whole
 
 
 def _strip(kernel: Kernel, part: _Part, one: tuple[Jets, list[Jets]], skip: int, energies: tuple[bool, bool]) -> Tensor:

@@ -17,10 +17,11 @@ from conservbench.data.frames import Split, load_frames
 from conservbench.models.kernel.atom_order import AtomOrder
 from conservbench.models.kernel.checkpoint import LEARNED, Settings, Trained, save_checkpoint
 from conservbench.models.kernel.descriptors import find_descriptor
+from conservbench.models.kernel.jets import jets_of
 from conservbench.models.kernel.kernel import Kernel, Points, matrix
 from conservbench.models.kernel.model import KernelModel, noise
 from conservbench.models.kernel.radial import find_radial
-from conservbench.state import from_atoms
+from conservbench.state import State, from_atoms
 from conservbench.training.kernel.iterative import solve_iteratively
 from conservbench.training.kernel.outer import learn
 from conservbench.training.kernel.permutations import find_permutations
@@ -79,7 +80,34 @@ def kernel_of(recipe: KernelRecipe, frames: Sequence[Atoms]) -> Kernel:
         positions = np.array([frame.get_positions() for frame in frames])
         permutations = find_permutations(positions, frames[0].get_atomic_numbers())
     length = torch.tensor(recipe.length, dtype=torch.float64)
-    return Kernel(descriptor, descriptor.learnable, find_radial(recipe.radial), length, permutations)
+    kernel = Kernel(descriptor, descriptor.learnable, find_radial(recipe.radial), length, permutations)
+    if len(permutations) > 1:
+        check_symmetry(kernel, frames)
+    return kernel
+
+
+def check_symmetry(kernel: Kernel, frames: Sequence[Atoms]) -> None:
+    """Check that the descriptor treats atoms alike that permutations exchange, on the first and the last frame.
+
+    Only then is the average over permutations of one structure that over permutations of both: a symmetric kernel.
+
+    Raises:
+        ValueError: it does not.
+    """
+    one, other = (from_atoms(frames[index]) for index in (0, -1))
+
+    def features(state: State, order: Sequence[int]) -> Tensor:
+        return jets_of(kernel.descriptor, kernel.learned, state, order=order)[0].features.flatten()
+
+    plain = range(one.n_atoms)
+    for order in kernel.permutations:
+        back = np.argsort(order).tolist()
+        apart = (features(one, plain) - features(other, order)).norm()
+        if abs(apart - (features(one, back) - features(other, plain)).norm()) > 1e-9 * (1.0 + apart):
+            raise ValueError(
+                f"descriptor {kernel.descriptor.name} tells atoms apart that the molecule itself exchanges "
+                f'({" ".join(map(str, order))}): describe equal atoms alike, or set permutations = "none"'
+            )
 
 
 def targets_of(points: Points, labels: Labels, per_center: Tensor, offset: float) -> Tensor:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
 
-from conservbench.models.kernel.jets import Jets, alike, jets_of
+from conservbench.models.kernel.jets import Jets, alike, features_of, jets_of
 from conservbench.models.kernel.kernel import Kernel, Points
+from conservbench.neighbors import find_pairs
+from conservbench.state import State
+
+_ALIKE: Final = 1e-6
+"""Relative distance of features below which the kernel cannot tell structures apart."""
 
 
 class SingularKernelError(ValueError):
@@ -56,15 +62,15 @@ def require_memory(points: Points, free: int | None = None) -> None:
 def duplicates(kernel: Kernel, points: Points) -> list[tuple[int, int]]:
     """Pairs of training structures that the kernel cannot tell apart."""
     if kernel.descriptor.is_local:
-        rows = points.state.positions.split(points.state.counts.tolist())
-        found = [(i, j) for j in range(len(rows)) for i in range(j) if _same(rows[i], rows[j])]
+        each = [_local_features(kernel, part) for part in alike(kernel.descriptor, points.state)]
+        found = [(i, j) for j in range(len(each)) for i in range(j) if _same(each[i], each[j])]
     else:
         (part,) = alike(kernel.descriptor, points.state)
         plain = _features(jets_of(kernel.descriptor, kernel.learned, part)[0])
         found = []
         for order in kernel.permutations or (None,):
             other = _features(jets_of(kernel.descriptor, kernel.learned, part, order=order)[0])
-            near = torch.cdist(plain, other) < 1e-6 * plain.norm(dim=1).mean()
+            near = torch.cdist(plain, other) < _ALIKE * plain.norm(dim=1).mean()
             found.extend((int(i), int(j)) for i, j in torch.nonzero(torch.triu(near, 1)).tolist())
     return sorted(set(found))
 
@@ -73,8 +79,18 @@ def _features(jets: Jets) -> Tensor:
     return jets.features[:, 0]
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and bool(torch.allclose(one, other, rtol=0.0, atol=1e-6))
+def _local_features(kernel: Kernel, state: State) -> tuple[Tensor, Tensor]:
+    """Numbers (n_atoms,) and features (n_atoms, n_features) of one structure."""
+    cutoff = kernel.descriptor.cutoff
+    pairs = None if cutoff is None else find_pairs(state, cutoff)
+    return state.numbers, features_of(kernel.descriptor, kernel.learned, state, pairs)(state.positions, state.cell)
+
+
+def _same(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
+    """Whether two structures have the same features, atom by atom: moved or turned, they are the same."""
+    if not torch.equal(one[0], other[0]):
+        return False
+    return bool((one[1] - other[1]).norm() < _ALIKE * one[1].norm())
 
 
 def require_distinct(kernel: Kernel, points: Points, added: Tensor) -> None:
