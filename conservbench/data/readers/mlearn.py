@@ -1,4 +1,8 @@
-"""Files of the mlearn collection: pymatgen structures as JSON."""
+"""Files of the mlearn collection: pymatgen structures as JSON.
+
+Their ``virial_stress`` is what VASP prints: the stress in kbar, compression positive, in the order xx, yy, zz, xy, yz,
+zx, and no virial. The energies of the strained cells say so: their slopes are these stresses to one per cent.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
 from conservbench.data.readers.labels import labelled
+from conservbench.units import GIGAPASCAL
+
+_KILOBAR = 0.1 * GIGAPASCAL
+
+_VOIGT = [0, 1, 2, 4, 5, 3]
+"""Places of xx, yy, zz, yz, xz, xy in a file."""
 
 
 def read(path: Path) -> list[Atoms]:
-    """Labelled structures; ``info["description"]`` is theirs.
+    """Labelled structures, with the stress where the file has it; ``info["description"]`` is theirs.
 
     Raises:
         ValueError: the file is cut off, or a frame is not as the format has it.
@@ -41,4 +52,11 @@ def _frame(entry: dict[str, Any]) -> Atoms:
     )
     outputs = entry["outputs"]
     description = entry.get("description", "")
-    return labelled(atoms, outputs.get("energy"), outputs.get("forces"), entry["group"], description=description)
+    stress = outputs.get("virial_stress")
+    labelled(atoms, outputs.get("energy"), outputs.get("forces"), entry["group"], description=description)
+    if stress is not None:
+        values = np.array(stress, dtype=float)
+        if values.shape != (6,):
+            raise ValueError(f"virial_stress has shape {values.shape}; expected 6 numbers")
+        atoms.calc.results["stress"] = -_KILOBAR * values[_VOIGT]
+    return atoms
