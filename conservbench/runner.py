@@ -163,7 +163,7 @@ def plan(
     a model are for its loader alone to check: what is wrong with them is the recorded failure of each of its cells.
 
     Args:
-        models: names, paths of cards, or ``ase:package.module:factory``.
+        models: names, paths of cards or of folders of them, or ``ase:package.module:factory``.
         protocols: names or paths of cards.
         systems: names; none asks for the systems that each protocol, or the model, lists.
         tier: ``smoke``, ``quick`` or ``standard``.
@@ -175,7 +175,7 @@ def plan(
     """
     from conservbench.systems import find_system
 
-    model_cards = [find_model(name) for name in dict.fromkeys(models or list_models())]
+    model_cards = [find_model(name) for name in dict.fromkeys(_unfolded(models) or list_models())]
     protocol_cards = [find_protocol(name) for name in dict.fromkeys(protocols or list_protocols())]
     if not protocols:
         protocol_cards = [card for card in protocol_cards if card.by_default]
@@ -210,6 +210,24 @@ def plan(
     for cell in {(cell.protocol.name, cell.system): cell for cell in cells}.values():
         _ = cell.settings
     return cells
+
+
+def _unfolded(models: Sequence[str]) -> list[str]:
+    """The same names, with the cards of a folder in its place; a model of the name of a folder comes first.
+
+    Raises:
+        CardError: a folder holds no card.
+    """
+    names: list[str] = []
+    for name in models:
+        if Path(name).is_dir() and name not in list_models():
+            cards = sorted(str(path) for path in Path(name).glob("*.toml"))
+            if not cards:
+                raise CardError(f"{name}: no card (*.toml) in this folder")
+            names += cards
+        else:
+            names.append(name)
+    return names
 
 
 def _places(model: ModelCard, protocol: ProtocolCard, systems: Sequence[str], *, named: bool) -> Sequence[str]:

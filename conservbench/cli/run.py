@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("-m", "--model", "models", multiple=True, help="Name, path of a card, or ase:package.module:factory.")
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    help="Name, path of a card or a folder of cards, or ase:package.module:factory.",
+)
 @click.option("-p", "--protocol", "protocols", multiple=True, help="Name, or path of a card.")
 @click.option(
     "-s", "--system", "systems", multiple=True, help="Name; by default those the protocol, or the model, lists."

@@ -1,6 +1,7 @@
 """One rung of a ladder: errors of made-up labels that are known, densities on paper, and Stillinger-Weber silicon."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from scipy.stats import norm
 
-from conservbench.cards import find_protocol
+from conservbench.cards import CardError, find_model, find_protocol
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.observables.harmonic_density import harmonic_density
 from conservbench.outcome import Outcome
@@ -208,3 +209,17 @@ def test_a_system_that_the_reference_does_not_know_is_unsupported():
 
     with pytest.raises(UnsupportedError, match="neither a g\\(r\\) nor the crystal"):
         measure.measure(StillingerWeber(), Scheme("gradient"), find_system("si-vacancy-63"), settings(), lambda _: None)
+
+
+def test_a_folder_of_cards_is_a_ladder(tmp_path):
+    """The cards of a folder in the order of their names, each with its checkpoint."""
+    for name in ("si-ace-2", "si-ace-2-small"):
+        card = find_model(name)
+        shutil.copy(card.path, tmp_path)
+        shutil.copy(card.checkpoint, tmp_path)
+    cells = plan([str(tmp_path), "si-sw"], ["complexity"], ["si-64"], "smoke")
+    assert [cell.model.name for cell in cells] == ["si-ace-2-small", "si-ace-2", "si-sw"]
+    assert cells[0].model.path.parent == tmp_path
+    (tmp_path / "none").mkdir()
+    with pytest.raises(CardError, match="no card"):
+        plan([str(tmp_path / "none")], ["complexity"])
