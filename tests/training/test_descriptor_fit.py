@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from conservbench.cards import CardError
+from conservbench.cards import CardError, parse
 from conservbench.cli import main
 from conservbench.models.base import gradient_of_energy
 from conservbench.models.descriptor.potential import read_potential
@@ -25,6 +26,8 @@ from conservbench.training.descriptor.errors import errors_of
 from conservbench.training.descriptor.least_squares import joined, solve, triangle_of
 from conservbench.training.descriptor.network import keep, loss_of
 from conservbench.training.descriptor.recipe import Recipe, Steps, Weights, read_recipe
+
+SHIPPED = Path(__file__).parents[2] / "models" / "recipes"
 
 RECIPE = Recipe(
     model="descriptor",
@@ -264,6 +267,15 @@ def test_wrong_recipes_are_refused(tmp_path, old, new, message):
     path.write_text(TOML.replace(old, new), encoding="utf-8")
     with pytest.raises(CardError, match=message):
         read_recipe(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted(SHIPPED.glob("*.toml")) if parse(path).get("model") == "descriptor"],
+    ids=lambda p: p.stem,
+)
+def test_shipped_recipes_read(path):
+    assert read_recipe(path).name == path.stem
 
 
 def test_too_few_frames_are_refused(frames):
