@@ -99,7 +99,7 @@ class KernelModel:
         features = features_of(kernel.descriptor, kernel.learned, state, pairs)
         whole = self._expanded(graph=graph and is_attached(self, state))
         offset = self.parameters["offset"]
-        counts = state.counts if self.order is None else torch.ones(state.n_systems, device=state.cell.device)
+        counts = state.counts if self.order is None else torch.ones_like(state.cell[:, 0, 0])
 
         def energy_of(positions: Tensor, cell: Tensor) -> Tensor:
             rows = whole(features(positions, cell), features.species)
