@@ -100,7 +100,7 @@ class ModelCard:
             none. In the card it is a name, or a path relative to the card.
         systems: the systems the model is made for, and is run on in place of those of a protocol; empty for any.
         elements: symbols of those it knows, so that it is not asked about others; empty where it takes any.
-        by_default: whether it is run where no model is asked for by name.
+        by_default: whether it is run where no model is asked for by name, nor one of its ``systems``.
         role: ``control`` marks a row whose answer is known beforehand.
         checkpoint: absolute path; in the card it is relative to the card.
         sha256: checksum of the checkpoint.

@@ -150,9 +150,9 @@ def plan(
 ) -> list[Cell]:
     """Cells of the names asked for; an empty list asks for all, but for what cards set apart.
 
-    Without names, a protocol takes models that are run ``by_default`` and have no parent, one about tuning (``tuned``)
-    takes those with a parent and their parents, and protocols that are not run ``by_default`` are left out. What is
-    asked for by name is run.
+    Without names, a protocol takes models that are run ``by_default``, or made for one of the systems asked for, and
+    have no parent, one about tuning (``tuned``) takes those with a parent and their parents, and protocols that are not
+    run ``by_default`` are left out. What is asked for by name is run.
 
     A protocol takes the models of its card's ``schemes``. A model whose card names ``systems`` goes to these in place
     of those of the protocol, or to those of them that are asked for; one whose card names ``elements`` to those that it
@@ -179,7 +179,9 @@ def plan(
     protocol_cards = [find_protocol(name) for name in dict.fromkeys(protocols or list_protocols())]
     if not protocols:
         protocol_cards = [card for card in protocol_cards if card.by_default]
-    taken = {card.name: model_cards if models else _taken_by_default(card, model_cards) for card in protocol_cards}
+    taken = {
+        card.name: model_cards if models else _taken_by_default(card, model_cards, systems) for card in protocol_cards
+    }
     for model in dict.fromkeys([*(model_cards if models else []), *chain(*taken.values())]):
         for card in (model, model.fast):
             if card is not None:
@@ -250,14 +252,18 @@ def _check_elements(model: ModelCard) -> None:
             raise CardError(f"{model.path}: elements: no element {symbol!r}{did_you_mean(symbol, SYMBOLS)}")
 
 
-def _taken_by_default(protocol: ProtocolCard, models: Sequence[ModelCard]) -> list[ModelCard]:
-    """The models that a protocol takes where none is asked for by name.
+def _taken_by_default(protocol: ProtocolCard, models: Sequence[ModelCard], systems: Sequence[str]) -> list[ModelCard]:
+    """The models that a protocol takes where none is asked for by name; those made for the systems asked for are.
 
     Raises:
         CardError: the parent of one of them cannot be found.
     """
     if not protocol.tuned:
-        return [model for model in models if model.parent is None and model.by_default]
+        return [
+            model
+            for model in models
+            if model.parent is None and (model.by_default or not set(systems).isdisjoint(model.systems))
+        ]
     tuned = [model for model in models if model.parent is not None]
     parents = [parent for parent in map(find_parent, tuned) if parent is not None]
     return list({model.path: model for model in (*parents, *tuned)}.values())

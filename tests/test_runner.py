@@ -143,6 +143,10 @@ def test_models_may_be_run_by_name_alone(cards, monkeypatch):
     monkeypatch.setattr(runner, "list_models", lambda: ["ticks-fine", shy])
     assert {cell.model.name for cell in plan([], ["ticks"])} == {"ticks-fine"}
     assert {cell.model.name for cell in plan([shy], ["ticks"])} == {"shy"}
+    # or by the name of what it is made for
+    shy = cards("shy", by_default=False, systems=["sic-64"])
+    assert ("shy", "ticks", "sic-64") in pairs(plan([], ["ticks"], ["sic-64"]))
+    assert {cell.model.name for cell in plan([], ["ticks"], ["si-64"])} == {"ticks-fine"}
 
 
 def test_unknown_elements_and_systems_are_told_before_anything_runs(cards):
