@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from conservbench.cards import Metric
     from conservbench.scored import Score, ScoredCell
 
-PROTOCOL: Final = "complexity"
-"""The protocol whose cells are correlated."""
+PLUGIN: Final = "complexity"
+"""The plugin of the protocols whose cells are correlated."""
 
 FITS: Final = ("force_error", "energy_error")
 """Its metrics that say how well a model fits."""
@@ -125,6 +125,11 @@ class Ladder:
     kinds: tuple[Correlation, ...]
 
 
+def is_rung(cell: ScoredCell) -> bool:
+    """Whether a cell is of a protocol that makes ladders, whatever its card is called."""
+    return bool(cell.protocol.get("plugin", cell.protocol["name"]) == PLUGIN)
+
+
 def ladders(cells: Iterable[ScoredCell]) -> tuple[Ladder, ...]:
     """Every error on labels against every property that two models or more have a value of.
 
@@ -136,7 +141,7 @@ def ladders(cells: Iterable[ScoredCell]) -> tuple[Ladder, ...]:
         cost.
     """
     found = []
-    for group in comparable(cell for cell in cells if cell.protocol["name"] == PROTOCOL):
+    for group in comparable(cell for cell in cells if is_rung(cell)):
         for elements, own in by_chemistry(group).items():
             found += _ladders(own, elements)
     return tuple(found)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
 from conservbench.leaderboard.chemistry import by_chemistry
-from conservbench.leaderboard.correlation import PROTOCOL, WORDS, Correlation, Ladder, ladders
+from conservbench.leaderboard.correlation import WORDS, Correlation, Ladder, is_rung, ladders
 from conservbench.leaderboard.coverage import Coverage, coverage
 from conservbench.leaderboard.entry import entry_name
 from conservbench.leaderboard.markup import escaped, folded, table
@@ -130,7 +130,7 @@ def markdown(cells: Sequence[ScoredCell], protocols: Iterable[Mapping[str, Any]]
     lines += _glance(cells, coverage(cells, protocols)) + _twins(cells) + _speed(cells)
     for group in comparable(cells):
         lines += _protocol(group)
-        lines += _ladders(group) if group[0].protocol["name"] == PROTOCOL else []
+        lines += _ladders(group) if is_rung(group[0]) else []
     lines += _models(cells) + _reproduction(cells)
     return "\n".join(lines).rstrip() + "\n"
 

@@ -122,6 +122,9 @@ def test_models_without_a_value_are_named_and_few_models_have_no_coefficient(mak
     # the same error for all tells nothing
     alike = [cell for name in "abcd" for cell in make(name, values)]
     assert ladders(alike)[0].kinds[0].spearman is None
+    # a protocol of a user's own, measured by the same plugin
+    mine = [replace(cell, protocol={**cell.protocol, "name": "mine", "plugin": "complexity"}) for cell in cells]
+    assert len(ladders(mine)) == 1
     # another tier is another ladder
     assert not ladders([*make("a", values), *make("b", values, tier="quick")])
 
