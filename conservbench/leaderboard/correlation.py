@@ -21,6 +21,7 @@ from scipy.special import stdtrit
 from scipy.stats import rankdata
 
 from conservbench.leaderboard.chemistry import by_chemistry
+from conservbench.leaderboard.machine import on_one_machine
 from conservbench.leaderboard.ranking import NO_VALUE
 from conservbench.leaderboard.sheet import comparable
 from conservbench.outcome import Outcome
@@ -138,7 +139,7 @@ def ladders(cells: Iterable[ScoredCell]) -> tuple[Ladder, ...]:
 
     Returns:
         Those against properties, which are the headline metrics that say which values are better, then against the
-        cost.
+        cost, where one running machine took the times.
     """
     found = []
     for group in comparable(cell for cell in cells if is_rung(cell)):
@@ -159,6 +160,8 @@ def _ladders(cells: Sequence[ScoredCell], elements: str) -> list[Ladder]:
         for other in others:
             for system in dict.fromkeys(cell.system for cell in cells):
                 here = [cell for cell in cells if cell.system == system and cell.model["name"] in errors]
+                if other.timed and not on_one_machine(here):
+                    continue
                 kinds = tuple(
                     each for forces in ("conservative", "direct") if (each := _kind(here, forces, errors, other))
                 )

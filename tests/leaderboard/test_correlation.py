@@ -129,6 +129,25 @@ def test_models_without_a_value_are_named_and_few_models_have_no_coefficient(mak
     assert not ladders([*make("a", values), *make("b", values, tier="quick")])
 
 
+def test_times_are_correlated_on_one_running_machine_alone(make):
+    def found(boots):
+        cells = []
+        for rung, boot in enumerate(boots):
+            values = {"force_error": 10.0 - rung, "step_time": 10.0 + rung}
+            cells += [
+                replace(
+                    cell, provenance={**cell.provenance, "boot": boot, "threads": 1, "processor": "P", "device": "cpu"}
+                )
+                for cell in make(f"m{rung}", values)
+            ]
+        return ladders(cells)
+
+    (ladder,) = found(["a"] * 4)
+    assert ladder.other.key == "step_time"
+    assert ladder.kinds[0].spearman.value == pytest.approx(-1.0)
+    assert not found(["a", "a", "a", "b"])
+
+
 def test_intervals_cover_at_the_rate_they_claim(monkeypatch):
     """150 ladders of 8 models: fewer than 136 covered at a true rate of 95 % has a chance below 1 %."""
     monkeypatch.setattr(correlation, "DRAWS", 200)
