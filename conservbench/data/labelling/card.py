@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from conservbench.cards import CardError, build, canonical_json, check_name, parse
+from conservbench.cards import CardError, build, canonical_json, check_name, file_digest, parse
 
 Shear = tuple[float, float, float]
 
@@ -242,15 +242,20 @@ class Labelling:
     @property
     def digest(self) -> str:
         """SHA-256 of what determines the set."""
-        parts = [asdict(self.start), asdict(self.calculator), asdict(self.walk)]
+        parts = [self._begin(), asdict(self.calculator), asdict(self.walk)]
         table = [*parts, *(asdict(stretch) for stretch in self.schedule), self.sampler]
         return hashlib.sha256(canonical_json(table).encode()).hexdigest()
 
     def digest_of(self, trajectory: Trajectory) -> str:
         """SHA-256 of what determines the walk of one trajectory: more frames, or another split, are the same walk."""
         same = asdict(replace(trajectory, frames=0, test=False, group=""))
-        table = [asdict(self.start), asdict(self.calculator), asdict(self.walk), self.sampler, same]
+        table = [self._begin(), asdict(self.calculator), asdict(self.walk), self.sampler, same]
         return hashlib.sha256(canonical_json(table).encode()).hexdigest()
+
+    def _begin(self) -> dict[str, Any]:
+        """The start, of a file also what is in it."""
+        file = self.path.parent / self.start.file
+        return asdict(self.start) | ({"sha256": file_digest(file)} if self.start.file and file.is_file() else {})
 
 
 def read_labelling(path: Path) -> Labelling:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from conservbench.data.labelling.campaign import label
+from conservbench.data.labelling.card import read_labelling
 from conservbench.data.labelling.record import read_record, record_path, write_record
 from conservbench.data.labelling.walk import walk
 from conservbench.units import BOLTZMANN
@@ -123,6 +124,21 @@ def test_records_of_another_card_are_refused(springs, tmp_path):
     record = walk(longer, longer.plan()[0], tmp_path / "out")
     assert record.frames[0] == first.frames[0]
     assert len(record.frames) == 2
+
+
+def test_records_that_began_from_another_file_are_refused(springs, tmp_path):
+    path = springs(frames=1).path
+    path.write_text(path.read_text().replace('factory = "springs:crystal"', 'file = "start.xyz"'))
+    from springs import crystal
+
+    start = crystal()
+    start.write(tmp_path / "start.xyz")
+    card = read_labelling(path)
+    walk(card, card.plan()[0], tmp_path / "out")
+    start.rattle(0.01)
+    start.write(tmp_path / "start.xyz")
+    with pytest.raises(ValueError, match="another version of this card; --fresh"):
+        walk(card, card.plan()[0], tmp_path / "out")
 
 
 def test_a_broken_record_is_told(springs, tmp_path):
