@@ -119,6 +119,21 @@ def test_the_solution_is_that_of_numpy(recipe):
     )
 
 
+def test_the_scale_of_the_prior_is_that_of_the_data_whatever_their_torques(recipe):
+    frames = labelled(60)
+    kernel = kernel_of(read_recipe(recipe), frames)
+    points = Points(from_atoms(frames))
+    values, vectors = torch.linalg.eigh(matrix(kernel, points))
+    draw = torch.randn(len(values), generator=torch.Generator().manual_seed(0)).double()
+    # forces of a Gaussian process of scale 3, and errors that no energy has
+    forces = 3.0 * vectors @ (values.clamp_min(0.0).sqrt() * draw)
+    torque = torch.linalg.cross(points.state.positions, torch.tensor([[0.0, 0.0, 1e-3]]).double().expand(180, 3))
+    labels = Labels(torch.zeros(60).double(), forces.view(-1, 3) + torque, torch.zeros(0, 0, 3).double())
+    trained = train(kernel, points, labels, 1e-10, 1e-8, "matern52")
+    # of 180 numbers: 5 standard errors
+    assert trained.settings.signal == pytest.approx(3.0, rel=5 / 360**0.5)
+
+
 def test_curvatures_add_what_forces_do_not_know(recipe):
     """Of an energy known on paper: one frame with its Hessian is better than the frame alone."""
     frames = labelled(3)

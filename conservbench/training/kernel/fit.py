@@ -242,8 +242,7 @@ def assemble(
         permutations=kernel.permutations,
         regularization=added[0],
         energy_regularization=added[1],
-        # the scale at which the data are most likely
-        signal=math.sqrt(max(0.0, float(targets @ coefficients)) / len(targets)),
+        signal=_signal(points, targets, coefficients, noise(points, *added), local=kernel.descriptor.is_local),
         has_energies=points.has_energies,
     )
     trained = Trained(settings, points.state, points.directions, parameters)
@@ -252,6 +251,19 @@ def assemble(
     assert said is not None  # noqa: S101
     shift = ((labels.energies - said) / _per_center(kernel, points)).mean()
     return trained if points.has_energies else trained.with_parameters({"offset": parameters["offset"] + shift})
+
+
+def _signal(points: Points, targets: Tensor, coefficients: Tensor, added: Tensor, *, local: bool) -> float:
+    """The scale of the prior at which the data are most likely, eV.
+
+    Net forces and torques, of which no energy makes any, are left out: what labels have of them is an error, and would
+    be divided by the regularisation.
+    """
+    reached = targets - added * coefficients
+    # a pair has but two axes to turn about
+    never = [3 if local else {1: 3, 2: 5}.get(n, 6) for n in points.state.counts.tolist()]
+    count = len(targets) - sum(never) * (1 + len(points.directions))
+    return math.sqrt(max(0.0, float(reached @ coefficients)) / max(1, count))
 
 
 def _per_center(kernel: Kernel, points: Points) -> Tensor:
