@@ -156,10 +156,10 @@ def _ladders(cells: Sequence[ScoredCell], elements: str) -> list[Ladder]:
     card = cells[-1].protocol
     found = []
     for fit in fits:
-        errors = {cell.model["name"]: score for cell in cells if (score := _score(cell, fit)) is not None}
+        errors = {_model(cell): score for cell in cells if (score := _score(cell, fit)) is not None}
         for other in others:
             for system in dict.fromkeys(cell.system for cell in cells):
-                here = [cell for cell in cells if cell.system == system and cell.model["name"] in errors]
+                here = [cell for cell in cells if cell.system == system and _model(cell) in errors]
                 if other.timed and not on_one_machine(here):
                     continue
                 kinds = tuple(
@@ -171,9 +171,16 @@ def _ladders(cells: Sequence[ScoredCell], elements: str) -> list[Ladder]:
     return found
 
 
-def _kind(cells: Sequence[ScoredCell], forces: str, errors: dict[str, Score], other: Metric) -> Correlation | None:
+def _model(cell: ScoredCell) -> tuple[str, str]:
+    """A model as it was when it was measured: errors of one version say nothing of the properties of another."""
+    return str(cell.model["name"]), str(cell.model.get("digest", cell.model["version"]))
+
+
+def _kind(
+    cells: Sequence[ScoredCell], forces: str, errors: dict[tuple[str, str], Score], other: Metric
+) -> Correlation | None:
     kind: Forces = "direct" if forces == "direct" else "conservative"
-    points, scores, lost = [], [], []
+    points, lost = [], []
     for cell in cells:
         if (cell.model["scheme"] == "direct") != (kind == "direct"):
             continue
@@ -185,8 +192,7 @@ def _kind(cells: Sequence[ScoredCell], forces: str, errors: dict[str, Score], ot
             continue
         value = _interval(score)
         sized = _sized(value) if other.better == "zero" else value
-        points.append(Point(name, kind, cell.is_control, _interval(errors[name]), sized))
-        scores.append((errors[name], score))
+        points.append(Point(name, kind, cell.is_control, _interval(errors[_model(cell)]), sized))
     if not points and not lost:
         return None
     three = _three(points) if len(points) >= LEAST else (None, None, None)

@@ -122,6 +122,9 @@ def test_models_without_a_value_are_named_and_few_models_have_no_coefficient(mak
     # the same error for all tells nothing
     alike = [cell for name in "abcd" for cell in make(name, values)]
     assert ladders(alike)[0].kinds[0].spearman is None
+    # what another version of a model erred by says nothing of this one
+    older = [replace(cell, model={**cell.model, "digest": "d0"}) if cell.system == "si-64" else cell for cell in cells]
+    assert not ladders(older)
     # a protocol of a user's own, measured by the same plugin
     mine = [replace(cell, protocol={**cell.protocol, "name": "mine", "plugin": "complexity"}) for cell in cells]
     assert len(ladders(mine)) == 1
