@@ -32,14 +32,11 @@ from conservbench.training.kernel.permutations import find_permutations
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 LENGTH, REGULARIZATION = 3.0, 1e-10
-WHOLE = 27
-"""Directions of a whole Hessian."""
 CURVES = {
     "forces": (False, 0, (5, 10, 20, 40, 80, 160)),
     "forces, permutations": (True, 0, (5, 10, 20, 40, 80, 160)),
     "and 1 Hessian-vector product": (True, 1, (5, 10, 20, 40, 80)),
     "and 3 Hessian-vector products": (True, 3, (5, 10, 20, 40)),
-    "and whole Hessians": (True, WHOLE, (5,)),
 }
 STEP = 0.01
 """Å, of the differences of forces along a direction."""
@@ -48,9 +45,7 @@ TESTED = 60
 
 
 def directions_of(n_frames: int, count: int) -> np.ndarray:
-    """(count, n_frames, 9, 3) directions of unit length; those of a whole Hessian are the 27 coordinates."""
-    if count == WHOLE:
-        return np.repeat(np.eye(27).reshape(27, 1, 9, 3), n_frames, 1)
+    """(count, n_frames, 9, 3) random directions of unit length."""
     drawn = np.random.default_rng(1).normal(size=(n_frames, count, 9, 3)).swapaxes(0, 1)
     return drawn / np.linalg.norm(drawn, axis=(2, 3), keepdims=True)
 
@@ -92,7 +87,7 @@ def draw(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
 
     figure = Figure(figsize=(6.0, 4.2), layout="constrained")
     panel = figure.subplots()
-    colours = ("#d1495b", "#00798c", "#edae49", "#6a4c93", "#555555")
+    colours = ("#d1495b", "#00798c", "#edae49", "#6a4c93")
     for (name, rows), colour in zip(curves.items(), colours, strict=True):
         counts, errors = ([row[key] for row in rows] for key in ("frames", "force_MAE"))
         panel.plot(counts, errors, "o-", color=colour, markersize=4, label=name)
