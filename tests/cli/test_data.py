@@ -12,15 +12,15 @@ from conservbench.data.catalogue import catalogue
 FRAME = (
     "2\n"
     'Lattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3:forces:R:3 energy={energy:.2f} pbc="T T T"\n'
-    "Si 0.0 0.0 0.0 {force} 0.0 0.0\n"
-    "Si {x:.2f} 0.0 0.0 -{force} 0.0 0.0\n"
+    "Si 0.0 0.0 0.0 -{force} 0.0 0.0\n"
+    "Si {x:.2f} 0.0 0.0 {force} 0.0 0.0\n"
 )
 
 
 @pytest.fixture
 def mine(tmp_path):
     path = tmp_path / "mine.xyz"
-    path.write_text("".join(FRAME.format(energy=-1.0 - 0.01 * i, force=0.5, x=2.3 + 0.01 * i) for i in range(20)))
+    path.write_text("".join(FRAME.format(energy=-1.0 - 0.01 * i, force=0.5, x=2.3 + 0.02 * i) for i in range(20)))
     return path
 
 
@@ -71,8 +71,8 @@ def test_show_of_a_file_of_ones_own(mine):
     ("old", "new", "reason"),
     [
         ("energy=-1.05", "energy=nan", "frame 5: the energy is not finite"),
-        ("Si 2.35", "Sx 2.35", "frame 5: unknown element 'Sx'"),
-        ("Si 2.35", "Si 0.01", "frame 5: atoms 0 (Si) and 1 (Si) are at the same place"),
+        ("Si 2.40", "Sx 2.40", "frame 5: unknown element 'Sx'"),
+        ("Si 2.40", "Si 0.01", "frame 5: atoms 0 (Si) and 1 (Si) are at the same place"),
         (":forces:R:3", ":velo:R:3", "frame 0: no forces"),
     ],
 )
