@@ -46,7 +46,7 @@ def test_wheel_declares_command_and_plugins(wheel):
     assert points["console_scripts"]["conservbench"] == "conservbench.cli:main"
     loaders = {"ase", "descriptor", "edip", "kernel", "mace", "metatomic", "stillinger_weber", "toy"}
     assert set(points["conservbench.models"]) == loaders
-    protocols = {"audit", "fidelity", "finetune", "mts", "nve", "relax", "speed", "thermostat"}
+    protocols = {"audit", "complexity", "fidelity", "finetune", "mts", "nve", "relax", "speed", "thermostat"}
     assert set(points["conservbench.protocols"]) == protocols
 
 
