@@ -218,6 +218,41 @@ def test_warm_crystals_are_crystals_at_their_temperature(name):
     assert (energy / 64).mean() == pytest.approx(1.5 * BOLTZMANN * system.temperature * 63 / 64, rel=0.2)
 
 
+def test_water_has_its_density_and_its_molecules():
+    system = find_system("water-64")
+    grams = 64 * 18.015 * 1.66053907e-24
+    assert grams / (system.sites.get_volume() * 1e-24) == pytest.approx(0.9933, abs=1e-3)
+    assert system.temperature == 300
+    assert len(system.snapshots) == 8
+    for atoms in system.snapshots:
+        assert atoms.get_chemical_symbols() == ["O", "H", "H"] * 64
+        bonds = atoms.get_all_distances(mic=True)
+        for oxygen in range(0, 192, 3):
+            np.testing.assert_array_equal(np.sort(np.argsort(bonds[oxygen])[1:3]), [oxygen + 1, oxygen + 2])
+            assert bonds[oxygen, oxygen + 1 : oxygen + 3].max() < 1.25
+
+
+def test_water_is_liquid_as_measured():
+    oxygens = np.array([atoms[::3].get_all_distances(mic=True) for atoms in find_system("water-64").snapshots])
+    pairs = oxygens[:, *np.triu_indices(64, 1)]
+    counts, edges = np.histogram(pairs, bins=np.arange(2.3, 6.0, 0.1))
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    # first peak of g_OO of density functional theory: 2.83 Å
+    assert middle[np.argmax(counts / middle**2)] == pytest.approx(2.8, abs=0.11)
+    # four neighbours within 3.3 Å, give or take one: 512 molecules
+    assert ((oxygens > 0) & (oxygens < 3.3)).sum(-1).mean() == pytest.approx(4.3, abs=0.6)
+
+
+def test_water_snapshots_are_decorrelated():
+    """The axes of molecules turn within picoseconds: they are part of the way from one snapshot to the last."""
+    snapshots = find_system("water-64").snapshots
+    bonds = np.array([[atoms.positions[1::3] - atoms.positions[::3]] for atoms in snapshots])[:, 0]
+    bonds /= np.linalg.norm(bonds, axis=-1, keepdims=True)
+    kept = (bonds[0] * bonds[1:]).sum(-1).mean(-1)
+    assert kept[-1] < 0.8
+    assert kept[-1] < kept[0]
+
+
 def test_listing_imports_no_simulation_stack():
     code = "import sys, conservbench.systems as s; s.list_systems(); print({'ase', 'torch'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -233,6 +268,15 @@ def test_recipes_and_files_agree(name):
     np.testing.assert_allclose(table["cell"], recipe.build().cell.array, rtol=1e-12)
     assert recipe.spacing >= 0.5
     assert recipe.stages[-1].duration >= 2.0
+
+
+@pytest.mark.parametrize("name", ["ethanol", "water-64"])
+def test_molecular_recipes_and_files_agree(name):
+    recipe = sample.RECIPES[name]
+    system = find_system(name)
+    assert (system.version, system.title, system.citation) == (recipe.version, recipe.title, recipe.citation)
+    assert system.temperature == recipe.stages[-1].temperature
+    assert len(system.snapshots) == 8
 
 
 def test_sampling_moves_atoms_and_keeps_the_centre(monkeypatch):

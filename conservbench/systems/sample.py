@@ -1,8 +1,8 @@
 """Make the snapshots of a system: ``python -m conservbench.systems.sample NAME``. Run once; the file is kept.
 
-Silicon is moved by its Stillinger-Weber potential, silicon carbide by springs, ethanol by GFN2-xTB, under ASE's
-Langevin thermostat, from a fixed seed. The numbers depend on the order of floating-point sums, so that another machine
-samples other, equally good snapshots.
+Silicon is moved by its Stillinger-Weber potential, silicon carbide by springs, ethanol by GFN2-xTB, water by a network
+of this suite, under ASE's Langevin thermostat, from a fixed seed. The numbers depend on the order of floating-point
+sums, so that another machine samples other, equally good snapshots.
 """
 
 from __future__ import annotations
@@ -23,18 +23,26 @@ import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.tip3p import TIP3P, angleHOH, rOH
+from ase.constraints import FixBondLengths
 from ase.data import atomic_masses
 from ase.md.langevin import Langevin
+from scipy.spatial.transform import Rotation
 
+from conservbench.cards import find_model
 from conservbench.models.ase import ASEModel
 from conservbench.models.base import Model
+from conservbench.models.load import load_model
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.models.toy import Field, ToyModel
 from conservbench.state import from_atoms
+from conservbench.systems import System
 
 XTB_CITATION = (
     "C. Bannwarth, S. Ehlert and S. Grimme, J. Chem. Theory Comput. 15, 1652 (2019), doi:10.1021/acs.jctc.8b01176"
 )
+WATER_CITATION = "H. Wang et al., Comput. Phys. Commun. 228, 178 (2018), doi:10.1016/j.cpc.2018.03.016"
+TIP3P_CITATION = "W. L. Jorgensen et al., J. Chem. Phys. 79, 926 (1983), doi:10.1063/1.445869"
 SW_CITATION = "F. H. Stillinger and T. A. Weber, Phys. Rev. B 31, 5262 (1985), doi:10.1103/PhysRevB.31.5262"
 N_SNAPSHOTS = 8
 DIGITS = 6
@@ -99,6 +107,36 @@ def vacancy() -> Atoms:
 def ethanol() -> Atoms:
     """One molecule of ethanol, atoms in the order of public sets of it: carbon of CH2, of CH3, O, H of CH2, CH3, OH."""
     return molecule("CH3CH2OH")[[1, 0, 2, 4, 5, 6, 7, 8, 3]]
+
+
+def liquid_water(molecules: int = 4, length: float = 12.4447, seed: int = 20261122) -> Atoms:
+    """Rigid TIP3P water, 1.5 ps at 450 and at 300 K from molecules turned at random on a grid: a start for a network.
+
+    Args:
+        molecules: along each edge of the cube.
+        length: Å, of the cube.
+        seed: of orientations, momenta and thermostat.
+    """
+    random = np.random.default_rng(seed)
+    half = np.radians(angleHOH) / 2
+    molecule = rOH * np.array([[0.0, 0.0, 0.0], [np.sin(half), 0.0, np.cos(half)], [-np.sin(half), 0.0, np.cos(half)]])
+    grid = (np.indices((molecules,) * 3).reshape(3, -1).T + 0.5) * (length / molecules)
+    turned = np.array([molecule @ turn.as_matrix().T for turn in Rotation.random(len(grid), rng=random)])
+    atoms = Atoms("OHH" * len(grid), (grid[:, None] + turned).reshape(-1, 3), cell=[length] * 3, pbc=True)
+    bonds = [(3 * i + first, 3 * i + second) for i in range(len(grid)) for first, second in ((0, 1), (0, 2), (1, 2))]
+    atoms.constraints = FixBondLengths(bonds)
+    atoms.calc = TIP3P(rc=5.0)
+    for temperature in (450.0, 300.0):
+        dynamics = Langevin(
+            atoms, 2.0 * units.fs, temperature_K=temperature, friction=0.01 / units.fs, fixcm=False, rng=random
+        )
+        dynamics.run(750)
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+
+
+def network(name: str) -> Callable[[Atoms], Model]:
+    """What loads a model of this suite."""
+    return lambda sites: load_model(find_model(name), System(name, 1, name, 0.0, sites, (sites,), "", ""))
 
 
 def xtb(_: Atoms) -> Model:
@@ -169,6 +207,22 @@ RECIPES: dict[str, Recipe] = {
         seed=20261121,
         crystal=False,
         model=xtb,
+    ),
+    "water-64": Recipe(
+        version=1,
+        title="Liquid water, 64 molecules, 300 K",
+        citation=(
+            "64 H2O in a cube of 12.4447 Å. Snapshots: water-mace-gradient, a network trained on density functional "
+            f"theory, {WATER_CITATION}; its start: TIP3P, {TIP3P_CITATION}"
+        ),
+        build=liquid_water,
+        stages=(Stage(350.0, 1.0), Stage(300.0, 1.0)),
+        spacing=0.4,
+        time_step=0.5,
+        friction=5.0,
+        seed=20261123,
+        crystal=False,
+        model=network("water-mace-gradient"),
     ),
     "si-liquid-64": Recipe(
         version=1,
