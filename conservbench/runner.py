@@ -40,7 +40,7 @@ from conservbench.cards import (
 from conservbench.elements import SYMBOLS
 from conservbench.hint import did_you_mean
 from conservbench.outcome import Outcome
-from conservbench.systems.catalogue import asked_about, fits, system_names, system_table
+from conservbench.systems.catalogue import asked_about, elements_of, fits, system_names, system_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -154,6 +154,8 @@ def plan(
     have no parent, one about tuning (``tuned``) takes those with a parent and their parents, and protocols that are not
     run ``by_default`` are left out. What is asked for by name is run.
 
+    Where systems are asked for, a protocol that is not leaves out those of which it lists no system with all elements.
+
     A protocol takes the models of its card's ``schemes``. A model whose card names ``systems`` goes to these in place
     of those of the protocol, or to those of them that are asked for; one whose card names ``elements`` to those that it
     knows, or, if it is asked for by name and knows none of them, to those of the ``more_systems`` of the protocol that
@@ -194,9 +196,13 @@ def plan(
         _check_systems((*protocol.systems, *protocol.more_systems), f"{protocol.path}: systems")
     for name in systems:
         find_system(name)
+    if systems and not protocols:
+        protocol_cards = [card for card in protocol_cards if _concerned(card, systems)]
+    wanted = {card.name: systems if protocols else _concerned(card, systems) for card in protocol_cards}
     places = {
         protocol.name: {
-            model.path: _places(model, protocol, systems, named=bool(models)) for model in taken[protocol.name]
+            model.path: _places(model, protocol, wanted[protocol.name], named=bool(models))
+            for model in taken[protocol.name]
         }
         for protocol in protocol_cards
     }
@@ -230,6 +236,13 @@ def _unfolded(models: Sequence[str]) -> list[str]:
         else:
             names.append(name)
     return names
+
+
+def _concerned(protocol: ProtocolCard, systems: Sequence[str]) -> Sequence[str]:
+    """Those of some systems whose elements are among those of the systems that the card of a protocol lists."""
+    listed = (*protocol.systems, *protocol.more_systems)
+    known = frozenset(chain(*map(elements_of, listed)))
+    return [name for name in systems if not listed or elements_of(name) <= known]
 
 
 def _places(model: ModelCard, protocol: ProtocolCard, systems: Sequence[str], *, named: bool) -> Sequence[str]:

@@ -138,6 +138,16 @@ def test_a_model_is_asked_about_the_elements_it_knows(cards):
     }
 
 
+def test_protocols_that_list_nothing_of_its_elements_leave_a_system_out_unless_named(cards, monkeypatch):
+    silicon = cards("silicon-question", "protocols", systems=["si-64"])
+    both = cards("question", "protocols", systems=["si-64"], more_systems=["sic-64"])
+    monkeypatch.setattr(runner, "list_protocols", lambda: [silicon, both])
+    model = cards("carbide", elements=["Si", "C"])
+    assert {cell.protocol.name for cell in plan([model], [], ["sic-64"])} == {"question"}
+    assert {cell.protocol.name for cell in plan([model], [], ["si-64"])} == {"silicon-question", "question"}
+    assert pairs(plan([model], [silicon], ["sic-64"])) == {("carbide", "silicon-question", "sic-64")}
+
+
 def test_models_may_be_run_by_name_alone(cards, monkeypatch):
     shy = cards("shy", by_default=False)
     monkeypatch.setattr(runner, "list_models", lambda: ["ticks-fine", shy])
