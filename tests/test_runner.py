@@ -17,7 +17,7 @@ import pytest
 import xarray as xr
 
 from conservbench import plugins, runner
-from conservbench.cards import TIERS, CardError
+from conservbench.cards import TIERS, CardError, find_model, find_protocol, list_protocols
 from conservbench.outcome import Outcome
 from conservbench.plugins import PluginError
 from conservbench.result import open_results, read_attributes, read_result
@@ -65,6 +65,14 @@ def test_plan_is_the_product():
     assert cells[0].settings.steps == 50
     assert [cell.system for cell in cells_of("fine")] == ["si-64"]
     assert cells_of("fine")[0].settings.steps == 5
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("name", list_protocols())
+def test_shipped_settings_fit_every_system_that_a_card_lists(name, tier):
+    card = find_protocol(name)
+    for system in (*card.systems, *card.more_systems):
+        assert runner.Cell(find_model("si-sw"), card, system, 1, tier).settings is not None
 
 
 @pytest.mark.parametrize("tier", TIERS)
