@@ -196,9 +196,8 @@ def plan(
         _check_systems((*protocol.systems, *protocol.more_systems), f"{protocol.path}: systems")
     for name in systems:
         find_system(name)
-    if systems and not protocols:
-        protocol_cards = [card for card in protocol_cards if _concerned(card, systems)]
     wanted = {card.name: systems if protocols else _concerned(card, systems) for card in protocol_cards}
+    protocol_cards = [card for card in protocol_cards if wanted[card.name] or not systems]
     places = {
         protocol.name: {
             model.path: _places(model, protocol, wanted[protocol.name], named=bool(models))

@@ -42,6 +42,13 @@ class Interval:
         """The interval in another unit; ``factor`` is positive."""
         return self.map(lambda value: value * factor)
 
+    @property
+    def size(self) -> Interval:
+        """The interval of the distance from zero."""
+        ends = abs(self.low), abs(self.high)
+        inside = self.low <= 0.0 <= self.high
+        return Interval(abs(self.value), 0.0 if inside else min(ends), max(ends), self.n)
+
 
 def mean_interval(samples: ArrayLike) -> Interval:
     """Mean of independent samples with its Student-t interval.

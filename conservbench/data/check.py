@@ -8,6 +8,7 @@ difference of the energies if both are in the same units.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -19,6 +20,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 from ase.geometry import find_mic
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 CLASH: Final = 0.4
 """Sums of covalent radii; atoms that are nearer are in no structure."""
@@ -245,18 +247,14 @@ def _way(one: Atoms, other: Atoms) -> tuple[float, float, float] | None:
         step = step - step.mean(0)
     else:
         start, end = (atoms.positions - atoms.positions.mean(0) for atoms in (one, other))
-        turn = _turn(end, start)
-        step, there = end @ turn - start, there @ turn
+        with warnings.catch_warnings():
+            # that of atoms in a line is not unique, but as good as any
+            warnings.simplefilter("ignore", UserWarning)
+            turn = Rotation.align_vectors(start, end)[0]
+        step, there = turn.apply(end) - start, turn.apply(there)
     size = float(np.sqrt(np.square(step).sum(1).mean()))
     work = -0.5 * float(((here + there) * step).sum())
     return (size, work, _labels(other)["energy"] - _labels(one)["energy"]) if size > 0.0 else None
-
-
-def _turn(points: NDArray[np.float64], onto: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rotation R for which ``points @ R`` is nearest to others (Kabsch, Acta Cryst. A 32, 922, 1976)."""
-    left, _, right = np.linalg.svd(points.T @ onto)
-    left[:, -1] *= np.sign(np.linalg.det(left @ right))
-    return np.asarray(left @ right)
 
 
 def _labels(atoms: Atoms) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from scipy.stats import rankdata
 from conservbench.leaderboard.chemistry import by_chemistry
 from conservbench.leaderboard.machine import on_one_machine
 from conservbench.leaderboard.ranking import NO_VALUE
-from conservbench.leaderboard.sheet import comparable
+from conservbench.leaderboard.sheet import comparable, plain
 from conservbench.outcome import Outcome
 from conservbench.statistics import LEVEL, Interval
 
@@ -100,6 +100,16 @@ class Correlation:
     kendall: Interval | None
     pearson: Interval | None
 
+    @property
+    def coefficients(self) -> tuple[Interval | None, ...]:
+        """Spearman's, Kendall's and Pearson's."""
+        return self.spearman, self.kendall, self.pearson
+
+    @property
+    def count(self) -> str:
+        """How many models it is of, such as ``7 (1 lost)``."""
+        return f"{len(self.points)} ({len(self.lost)} lost)" if self.lost else str(len(self.points))
+
 
 @dataclass(frozen=True)
 class Ladder:
@@ -124,6 +134,11 @@ class Ladder:
     other: Metric
     system: str
     kinds: tuple[Correlation, ...]
+
+    @property
+    def of(self) -> str:
+        """The other metric and where it was measured, in words."""
+        return ", ".join(filter(None, (plain(self.other.label), self.system, self.elements)))
 
 
 def is_rung(cell: ScoredCell) -> bool:
@@ -191,7 +206,7 @@ def _kind(
             lost += [name] if ending in NO_VALUE else []
             continue
         value = _interval(score)
-        sized = _sized(value) if other.better == "zero" else value
+        sized = value.size if other.better == "zero" else value
         points.append(Point(name, kind, cell.is_control, _interval(errors[_model(cell)]), sized))
     if not points and not lost:
         return None
@@ -289,10 +304,3 @@ def _interval(score: Score) -> Interval:
     if value is None:
         raise AssertionError("only scores with a value are asked for")
     return Interval(value, -math.inf if low is None else low, math.inf if high is None else high, score.n)
-
-
-def _sized(interval: Interval) -> Interval:
-    """Distance from zero, with the nearest and the farthest that the interval holds."""
-    ends = abs(interval.low), abs(interval.high)
-    inside = interval.low < 0.0 < interval.high
-    return Interval(abs(interval.value), 0.0 if inside else min(ends), max(ends), interval.n)

@@ -373,11 +373,8 @@ def _ladders(cells: Sequence[ScoredCell]) -> list[str]:
 
 
 def _correlation(ladder: Ladder, kind: Correlation) -> tuple[str, ...]:
-    of = ", ".join(filter(None, (plain(ladder.other.label), ladder.system, ladder.elements)))
-    count = f"{len(kind.points)}{f' ({len(kind.lost)} lost)' if kind.lost else ''}"
-    shown = (kind.spearman, kind.kendall, kind.pearson)
-    fields = ["–" if each is None else spelled(each.value, each.low, each.high, 2) for each in shown]
-    return of, plain(ladder.fit.label), kind.forces, count, *fields
+    fields = ["–" if each is None else spelled(each.value, each.low, each.high, 2) for each in kind.coefficients]
+    return ladder.of, plain(ladder.fit.label), kind.forces, kind.count, *fields
 
 
 def _models(cells: Sequence[ScoredCell]) -> list[str]:

@@ -113,7 +113,7 @@ def _front(fast: Sequence[ScoredCell], group: Sequence[ScoredCell], metric: Metr
     for cell in group:
         speed, other = speeds.get(cell.model["name"]), _interval(cell, metric.key)
         if speed is not None and other is not None:
-            pairs.append((cell, speed, _sized(other) if metric.better == "zero" else other))
+            pairs.append((cell, speed, other.size if metric.better == "zero" else other))
     rivals = [(speed, other) for cell, speed, other in pairs if not cell.is_control]
     sign = -1.0 if metric.better == "higher" else 1.0
     points = [
@@ -158,13 +158,6 @@ def _standing(speed: Interval, other: Interval, rivals: Sequence[tuple[Interval,
 
 def _surely_better(one: Interval, other: Interval, sign: float) -> bool:
     return one.high < other.low if sign > 0 else one.low > other.high
-
-
-def _sized(interval: Interval) -> Interval:
-    """The interval of the size of a value."""
-    ends = sorted((abs(interval.low), abs(interval.high)))
-    low = 0.0 if interval.low <= 0.0 <= interval.high else ends[0]
-    return Interval(abs(interval.value), low, ends[1], interval.n)
 
 
 def _interval(cell: ScoredCell, key: str) -> Interval | None:

@@ -14,7 +14,8 @@ from conservbench.leaderboard.sheet import label_of, limits_of, plain, value_of
 from conservbench.leaderboard.twins import gate_in, is_lost, scheme_of
 from conservbench.leaderboard.verdict import verdict
 from conservbench.outcome import Outcome
-from conservbench.site.figures import SLOTS, Figure, axis_of, length, literal
+from conservbench.site.figures import Figure
+from conservbench.site.scatter import Sign, scatter
 from conservbench.site.views import Field, headlines
 
 if TYPE_CHECKING:
@@ -194,16 +195,12 @@ def _said_of(change: Interval | None, digits: int) -> str:
 
 def front_figure(front: Front) -> Figure:
     """Speed against another metric: a colour for each model, a filled sign on the front, an open one behind it."""
-    speed, other = front.speed, front.metric
-    traces: list[dict[str, Any]] = []
     ahead = sorted((p for p in front.points if p.standing == "front"), key=lambda p: p.speed.value)
-    if len(ahead) > 1:
-        traces.append(_front_line(ahead))
-    for place, point in enumerate(front.points):
-        traces.append(_point_trace(point, place))
-    log = all(point.other.value > 0 for point in front.points)
-    return {"data": traces, "layout": {"xaxis": axis_of(plain(speed.label), speed.unit, log=True),
-                                       "yaxis": axis_of(plain(other.label), other.unit, log=log)}}  # fmt: skip
+    signs = [
+        Sign(p.model, "control" if p.control else p.standing or "", p.speed, p.other, p.standing == "front", p.model)
+        for p in front.points
+    ]
+    return scatter(signs, front.speed, front.metric, [_front_line(ahead)] if len(ahead) > 1 else [])
 
 
 def _front_line(points: Sequence[Point]) -> dict[str, Any]:
@@ -216,32 +213,4 @@ def _front_line(points: Sequence[Point]) -> dict[str, Any]:
         "line": {"dash": "dash", "width": 1.5},
         "marker": {},
         "meta": {"slot": None, "model": "", "line": "front"},
-    }
-
-
-def _point_trace(point: Point, place: int) -> dict[str, Any]:
-    said = "control" if point.control else point.standing or ""
-    symbol = ("circle", "square", "diamond", "triangle-up", "star", "hexagon", "cross", "x")[place // SLOTS % 8]
-    bars = {
-        key: {
-            "type": "data",
-            "symmetric": False,
-            "array": [length(each.value, each.high)],
-            "arrayminus": [length(each.low, each.value)],
-            "thickness": 1.5,
-            "width": 3,
-        }
-        for key, each in (("error_x", point.speed), ("error_y", point.other))
-    }
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": literal(f"{point.model} ({said})"),
-        "x": [point.speed.value],
-        "y": [point.other.value],
-        "customdata": [[point.other.low, point.other.high]],
-        "line": {},
-        "marker": {"symbol": symbol if said == "front" else f"{symbol}-open", "size": 11},
-        "meta": {"slot": place % SLOTS, "model": "", "line": point.model},
-        **bars,
     }

@@ -337,11 +337,12 @@ def sample(name: str) -> dict[str, Any]:
         dynamics.set_temperature(temperature_K=stage.temperature)
         advance(stage.duration)
     snapshots = []
-    for _ in range(N_SNAPSHOTS):
+    for place in range(N_SNAPSHOTS):
+        if place:
+            advance(recipe.spacing)
         # the thermostat lets the centre of mass wander; it is brought back
         drift = (atoms.positions - sites.positions).mean(0)
         snapshots.append(np.round(atoms.positions - drift, DIGITS).tolist())
-        advance(recipe.spacing)
     return {
         "name": name,
         "version": recipe.version,
