@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from conservbench.cards import CardError, ModelCard, find_model
+from conservbench.cards import CardError, ModelCard
 from conservbench.data.labelling.card import Labelling
 from conservbench.models.ase import import_factory
 from conservbench.models.load import load_model
@@ -46,15 +46,9 @@ def sampler(card: Labelling, start: Atoms) -> Make | None:
     Raises:
         CardError: the card names no model, or one that must be run under multiple time steps.
     """
-    if not card.sampler:
+    model_card = card.sampler_card()
+    if model_card is None:
         return None
-    named = str(card.path.parent / card.sampler) if card.sampler.endswith(".toml") else card.sampler
-    try:
-        model_card = find_model(named)
-    except CardError as error:
-        raise CardError(f"{card.path}: sampler: {error}") from error
-    if model_card.scheme.kind == "mts":
-        raise CardError(f"{card.path}: sampler: {card.sampler!r} has two forces; name its gradient or direct row")
     system = System(card.name, card.version, card.title, 0.0, start, (start,), card.citation, "")
     return lambda: SuiteCalculator(load_model(model_card, system), model_card)
 
