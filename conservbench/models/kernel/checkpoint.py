@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,7 +66,7 @@ class Trained:
     directions: Tensor
     parameters: Mapping[str, Tensor]
 
-    @property
+    @cached_property
     def kernel(self) -> Kernel:
         """The kernel of structures."""
         learned = {key.removeprefix(LEARNED): v for key, v in self.parameters.items() if key.startswith(LEARNED)}

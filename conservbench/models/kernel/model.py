@@ -16,10 +16,11 @@ from conservbench.hint import did_you_mean
 from conservbench.models.base import Prediction, UnsupportedError, check_support, gradient_of_energy, is_attached
 from conservbench.models.kernel.atom_order import AtomOrder
 from conservbench.models.kernel.checkpoint import Trained, read_checkpoint, save_checkpoint
+from conservbench.models.kernel.contracted import Contracted, Recorder
 from conservbench.models.kernel.expansion import Expansion
 from conservbench.models.kernel.jets import features_of
 from conservbench.models.kernel.kernel import Points, matrix
-from conservbench.neighbors import VerletList
+from conservbench.neighbors import Pairs, VerletList
 from conservbench.scheme import Channel
 from conservbench.state import State, select
 
@@ -52,6 +53,7 @@ class KernelModel:
             AtomOrder(trained.state.numbers[:n_atoms], trained.state.positions[:n_atoms]) if cutoff is None else None
         )
         self._expansion: Expansion | None = None
+        self._recorder = Recorder(self._contracted)
 
     @property
     def device(self) -> torch.device:
@@ -75,6 +77,7 @@ class KernelModel:
         other = copy(self)
         other.trained = self.trained.with_parameters(parameters)
         other._expansion = None  # noqa: SLF001 - its own copy
+        other._recorder = Recorder(other._contracted)  # noqa: SLF001
         other.__dict__.pop("_factor", None)
         return other
 
@@ -95,6 +98,8 @@ class KernelModel:
         check_support(self, state, forces)
         self._check(state, stress=stress)
         pairs = None if self.neighbors is None else self.neighbors(state)
+        if "gradient" in forces and not stress and not graph:
+            return self._without_graph(state, pairs)
         kernel = self.trained.kernel
         features = features_of(kernel.descriptor, kernel.learned, state, pairs)
         whole = self._expanded(graph=graph and is_attached(self, state))
@@ -110,6 +115,19 @@ class KernelModel:
             energy_of, state, forces="gradient" in forces, stress=stress, graph=graph
         )
         return Prediction(energy, {} if gradient is None else {"gradient": gradient}, stresses)
+
+    def _without_graph(self, state: State, pairs: Pairs | None) -> Prediction:
+        """Energy and forces, detached."""
+        with torch.no_grad():
+            if self.order is None:
+                energies, pulls = self._contracted(state, pairs)(state.positions, state.cell)
+                return Prediction(energies + self.parameters["offset"] * state.counts, {"gradient": pulls})
+            energies, pulls = self._recorder(state)
+            return Prediction(energies + self.parameters["offset"], {"gradient": pulls})
+
+    def _contracted(self, state: State, pairs: Pairs | None = None) -> Contracted:
+        kernel, learned = self.trained.kernel, {key: v.detach() for key, v in self.trained.kernel.learned.items()}
+        return Contracted(features_of(kernel.descriptor, learned, state, pairs), self._expanded(graph=False))
 
     def uncertainty(self, state: State) -> Tensor:
         """Standard deviation of each component of the forces under the Gaussian process, (n_atoms, 3), eV/Å.
