@@ -9,8 +9,9 @@ from ase.build import bulk, molecule
 from torch.func import jacrev, jvp
 
 from conservbench.cards import find_model
-from conservbench.models.base import Tunable, UnsupportedError
+from conservbench.models.base import Tunable, Uncertain, UnsupportedError
 from conservbench.models.kernel import contracted
+from conservbench.models.kernel import model as kernel_model
 from conservbench.models.kernel.checkpoint import read_checkpoint
 from conservbench.models.kernel.descriptors import find_descriptor
 from conservbench.models.kernel.jets import features_of
@@ -421,6 +422,13 @@ def test_it_is_tunable_and_saves_what_it_was_tuned_to(water, tmp_path):
     torch.testing.assert_close(again.evaluate(state).energy, moved.evaluate(state).energy, rtol=0, atol=0)
     with pytest.raises(ValueError, match="no parameter 'lenght'; did you mean 'length'"):
         water.at({"lenght": torch.tensor(1.0)})
+
+
+def test_the_spread_is_not_taken_of_matrices_that_are_too_large(water, monkeypatch):
+    assert isinstance(water, Uncertain)
+    monkeypatch.setattr(kernel_model, "MOST_ROWS", 44)
+    with pytest.raises(UnsupportedError, match="a matrix of 45 rows; it is made of up to 44"):
+        water.uncertainty(waters(1))
 
 
 def test_the_spread_is_that_of_a_gaussian_process(water):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import torch
 from torch import Tensor
@@ -27,6 +27,10 @@ from conservbench.state import State, select
 if TYPE_CHECKING:
     from conservbench.cards import ModelCard
     from conservbench.systems import System
+
+
+MOST_ROWS: Final = 5000
+"""Of the training matrix, up to which it is made and factored again for the uncertainty: some 0.6 GB at that."""
 
 
 class KernelModel:
@@ -133,7 +137,15 @@ class KernelModel:
         """Standard deviation of each component of the forces under the Gaussian process, (n_atoms, 3), eV/Å.
 
         The factor of the training matrix is made on the first call and kept; a call then costs one triangular solve.
+
+        Raises:
+            UnsupportedError: the matrix has more than :data:`MOST_ROWS` rows; or as :meth:`evaluate` does.
         """
+        rows = sum(self.trained.points.widths)
+        if rows > MOST_ROWS:
+            raise UnsupportedError(
+                f"the uncertainty needs the factor of a matrix of {rows} rows; it is made of up to {MOST_ROWS}"
+            )
         self._check(state, stress=False)
         spreads = []
         kernel, trained = self.trained.kernel, self.trained
