@@ -15,7 +15,7 @@ from conservbench.models.kernel import model as kernel_model
 from conservbench.models.kernel.checkpoint import read_checkpoint
 from conservbench.models.kernel.descriptors import find_descriptor
 from conservbench.models.kernel.jets import features_of
-from conservbench.models.kernel.kernel import Kernel, Points, expansion, matrix
+from conservbench.models.kernel.kernel import Kernel, Points, expansion, matrix, parts_of
 from conservbench.models.kernel.model import KernelModel
 from conservbench.models.kernel.radial import MATERN52, RADIALS, RBF, find_radial
 from conservbench.models.load import load_model
@@ -162,7 +162,7 @@ def test_expansion_is_the_matrix_times_the_coefficients():
         for i in range(3)
     ]
     expected = matrix(kernel, Points(other, has_energies=True), points) @ torch.cat(stacked)
-    made = expansion(kernel, points, (energies, forces, derivatives))
+    made = expansion(kernel, points, (energies, forces, derivatives), parts_of(kernel, points, permuted=True))
     x = other.positions.flatten().requires_grad_(True)
     numbers = other.numbers
     energy = made(kernel.descriptor.function(x.view(3, 3), numbers, None, None)[None], torch.zeros(1))

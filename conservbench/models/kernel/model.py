@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from conservbench.hint import did_you_mean
-from conservbench.models.base import Prediction, UnsupportedError, check_support, gradient_of_energy, is_attached
+from conservbench.models.base import Prediction, UnsupportedError, check_support, gradient_of_energy
 from conservbench.models.kernel.atom_order import AtomOrder
-from conservbench.models.kernel.checkpoint import Trained, read_checkpoint, save_checkpoint
+from conservbench.models.kernel.checkpoint import LEARNED, Trained, read_checkpoint, save_checkpoint
 from conservbench.models.kernel.contracted import Contracted, Recorder
 from conservbench.models.kernel.expansion import Expansion
 from conservbench.models.kernel.jets import features_of
-from conservbench.models.kernel.kernel import Points, matrix
+from conservbench.models.kernel.kernel import Part, Points, matrix, parts_of
 from conservbench.neighbors import Pairs, VerletList
 from conservbench.scheme import Channel
 from conservbench.state import State, select
@@ -58,6 +59,7 @@ class KernelModel:
         )
         self._expansion: Expansion | None = None
         self._recorder = Recorder(self._contracted)
+        self._parts: list[Part] = []
 
     @property
     def device(self) -> torch.device:
@@ -81,6 +83,8 @@ class KernelModel:
         other = copy(self)
         other.trained = self.trained.with_parameters(parameters)
         other._expansion = None  # noqa: SLF001 - its own copy
+        if any(name.startswith(LEARNED) for name in parameters):
+            other._parts = []  # noqa: SLF001
         other._recorder = Recorder(other._contracted)  # noqa: SLF001
         other.__dict__.pop("_factor", None)
         return other
@@ -106,7 +110,8 @@ class KernelModel:
             return self._without_graph(state, pairs)
         kernel = self.trained.kernel
         features = features_of(kernel.descriptor, kernel.learned, state, pairs)
-        whole = self._expanded(graph=graph and is_attached(self, state))
+        self._check_forward(state)
+        whole = self._expanded(graph=graph)
         offset = self.parameters["offset"]
         counts = state.counts if self.order is None else torch.ones_like(state.cell[:, 0, 0])
 
@@ -175,15 +180,38 @@ class KernelModel:
             raise UnsupportedError("the model is of one molecule, and was given a periodic cell")
         self.order.check(state)
 
+    def _check_forward(self, state: State) -> None:
+        """Forward differentiation is not nested by torch, and the features' derivatives are taken so."""
+        nested = [value for key, value in self.parameters.items() if key.startswith(LEARNED)]
+        if len(self.trained.directions):
+            nested += [state.positions, *self.parameters.values()]
+        if any(map(_is_dual, nested)):
+            raise UnsupportedError(
+                "the model cannot be differentiated forwards by parameters of its descriptor, or where it was trained "
+                "on derivatives of forces"
+            )
+
     def _expanded(self, *, graph: bool) -> Expansion:
         """The expansion, kept where no graph leads to a parameter."""
-        attached = any(value.requires_grad for value in self.parameters.values())
-        if graph and attached:
-            return self.trained.expand()
+        if graph and any(map(_is_live, self.parameters.values())):
+            if any(_is_live(value) for key, value in self.parameters.items() if key.startswith(LEARNED)):
+                return self.trained.expand()
+            if not self._parts:
+                self._parts.extend(parts_of(self.trained.kernel, self.trained.points, permuted=True))
+            return self.trained.expand_parts(self._parts)
         if self._expansion is None:
             plain = {key: value.detach() for key, value in self.parameters.items()}
             self._expansion = self.trained.with_parameters(plain).expand()
         return self._expansion
+
+
+def _is_live(value: Tensor) -> bool:
+    """Whether something is differentiated by a tensor, in either mode."""
+    return value.requires_grad or _is_dual(value)
+
+
+def _is_dual(value: Tensor) -> bool:
+    return forward_ad.unpack_dual(value).tangent is not None
 
 
 def noise(points: Points, forces: float, energies: float) -> Tensor:
