@@ -107,7 +107,8 @@ def _strip(kernel: Kernel, part: Part, one: tuple[Jets, list[Jets]], skip: int, 
     weight = (jets.species[:, None] == one[0].species).to(jets.features.dtype) / max(1, len(kernel.permutations))
     a, b, d = len(jets.species), len(one[0].species), jets.features.shape[-1]
     x, y = jets.slopes.shape[-1], one[0].slopes.shape[-1]
-    step = max(1, int(_NUMBERS_AT_ONCE / (a * b * (d + x + y) + a * d * y)))
+    moved = (1 + len(moves)) * (1 + len(one[1]))
+    step = max(1, int(_NUMBERS_AT_ONCE / (moved * (a * b * (d + x + y) + a * d * y))))
     pieces = []
     for start in range(0, len(chosen), step):
         some = chosen[start : start + step]
