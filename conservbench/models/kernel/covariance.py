@@ -91,14 +91,14 @@ def with_directions(
         moved = vmap(along)(*(each[:, 0] for each in _stacked(there[1])))
         return torch.cat((own, moved.permute(1, 2, 0, 3).flatten(2)), 2)
 
+    rows = extended(x)
     if not here[1]:
-        return extended(x)
+        return rows
 
-    def tilted(*move: Tensor) -> tuple[Tensor, Tensor]:
-        value, slope = jvp(extended, (x,), (move,))
-        return value, slope[:, 1:]
+    def tilted(*move: Tensor) -> Tensor:
+        return jvp(extended, (x,), (move,))[1][:, 1:]
 
-    rows, moved = vmap(tilted, out_dims=(None, 0))(*_stacked(here[1]))
+    moved = vmap(tilted)(*_stacked(here[1]))
     return torch.cat((rows, moved.transpose(0, 1).flatten(1, 2)), 1)
 
 
