@@ -110,6 +110,35 @@ def mandel_of_cubic(C11: float, C12: float, C44: float) -> Tensor:
     return matrix
 
 
+def hexagonal_constants(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """C11, C12, C13, C33 and C44 of a hexagonal crystal with its axis along z, averaged over directions across it.
+
+    C66 is (C11 - C12) / 2 by symmetry, and takes part in the average.
+
+    Args:
+        matrix: (..., 6, 6) in Mandel's basis; any unit.
+
+    Returns:
+        Five tensors (...), in the same unit.
+    """
+    plane = matrix[..., :2, :2]
+    # C11 + C12, and C11 - C12 of both shears within the plane
+    pressed = 0.5 * plane.sum((-2, -1))
+    sheared = 0.5 * (plane.diagonal(dim1=-2, dim2=-1).sum(-1) - pressed + matrix[..., 5, 5])
+    across = 0.25 * (matrix[..., :2, 2].sum(-1) + matrix[..., 2, :2].sum(-1))
+    upright = 0.25 * (matrix[..., 3, 3] + matrix[..., 4, 4])
+    return 0.5 * (pressed + sheared), 0.5 * (pressed - sheared), across, matrix[..., 2, 2], upright
+
+
+def mandel_of_hexagonal(C11: float, C12: float, C13: float, C33: float, C44: float) -> Tensor:
+    """(6, 6) Mandel matrix of a hexagonal crystal with its axis along z, in the unit of its constants."""
+    diagonal = [C11, C11, C33, 2.0 * C44, 2.0 * C44, C11 - C12]
+    matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    matrix[0, 1] = matrix[1, 0] = C12
+    matrix[:2, 2] = matrix[2, :2] = C13
+    return matrix
+
+
 def _by_autograd(model: Model, channel: Channel, state: State, copies: int) -> Tensor:
     """(6 + 3 n, 6 + 3 n) derivatives of (g, f) by (e, u): each row in a copy of its own, all by one reverse pass."""
     rows = torch.arange(6 + 3 * state.n_atoms, device=state.positions.device).split(copies)

@@ -9,10 +9,11 @@ import json
 from importlib.resources import files
 
 from conservbench.hint import did_you_mean
-from conservbench.references.reference import ForceConstants, Phonons, Profile, Reference, Sites, from_table
+from conservbench.references.reference import CONSTANTS, ForceConstants, Phonons, Profile, Reference, Sites, from_table
 from conservbench.references.symmetry import Operations, operations
 
 __all__ = [
+    "CONSTANTS",
     "ForceConstants",
     "Operations",
     "Phonons",
