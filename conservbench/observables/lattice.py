@@ -30,6 +30,10 @@ _STEPS: Final = 10
 _REST: Final = 1e-4
 """eV by strain an atom, and eV/Å, that may be left: some 1e-5 of a length, and what single precision can tell."""
 
+_SEARCH: Final = {"xtol": 1e-10, "eps": 1e-6, "factor": 0.1, "maxfev": 80}
+"""Of Powell's hybrid method: its first slopes are by steps of 1e-3, above the rounding of single precision, and its
+first step is not longer than a tenth."""
+
 
 def lattice_constant(model: Model, atoms: Atoms) -> float:
     """Lattice constant in Å at which the pressure of the energy is zero, with atoms on their sites.
@@ -113,8 +117,7 @@ def crystal_at_rest(model: Model, channel: Channel, atoms: Atoms) -> Atoms:
         by_strain = np.tensordot(strains, stress, 2) * float(state.volume[0]) / len(atoms)
         return np.concatenate([by_strain, np.tensordot(moves, forces, 2)])
 
-    # steps of 1e-3 are above the rounding of single precision; a tenth of a length is the longest first one
-    found = root(pulls, np.zeros(n + len(moves)), method="hybr", options={"xtol": 1e-10, "eps": 1e-6, "factor": 0.1})
+    found = root(pulls, np.zeros(n + len(moves)), method="hybr", options=_SEARCH)
     if np.abs(found.fun).max() > _REST or np.abs(np.tensordot(found.x[:n], strains, 1)).max() > _WIDEST:
         raise InvalidPredictionError(f"stress and forces do not vanish within {PERCENT * _WIDEST:.0f} % of the start")
     return at(found.x)
@@ -144,7 +147,7 @@ def _spanned(arrays: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _deformed(atoms: Atoms, strain: NDArray[np.float64], moves: NDArray[np.float64]) -> Atoms:
-    """r (1 + e) + u in the cell h (1 + e)."""
+    """R (1 + e) + u in the cell h (1 + e)."""
     made = atoms.copy()
     made.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
     made.positions += moves

@@ -57,6 +57,22 @@ class Operations:
             whole[self.atoms[:, j], self.atoms[:, i]] = turned.transpose(0, 2, 1)
         return whole
 
+    def from_rows(self, atoms: ArrayLike, rows: ArrayLike) -> NDArray[np.float64]:
+        """Force constants (n_atoms, n_atoms, 3, 3) from the rows (n, n_atoms, 3, 3) of some atoms (n,).
+
+        Raises:
+            ValueError: the group takes none of these atoms to one of the others.
+        """
+        n_atoms = self.atoms.shape[1]
+        total, times = np.zeros((n_atoms, n_atoms, 3, 3)), np.zeros(n_atoms)
+        for rotation, images in zip(self.rotations, self.atoms, strict=True):
+            for atom, row in zip(np.asarray(atoms), np.asarray(rows, dtype=float), strict=True):
+                total[images[atom], images] += rotation @ row @ rotation.T
+                times[images[atom]] += 1
+        if not times.all():
+            raise ValueError(f"atom {int(np.argmin(times))} is no image of those whose rows are given")
+        return total / times[:, None, None, None]
+
     def orbits(self) -> NDArray[np.int64]:
         """(n, 2) one ordered pair of atoms of each orbit under the group and an exchange of the two."""
         n_atoms = self.atoms.shape[1]

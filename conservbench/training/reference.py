@@ -94,26 +94,40 @@ def _of_crystal(published: NDArray[np.float64]) -> dict[str, Any]:
     primitive = bulk("Si", "diamond", a=LATTICE_CONSTANT)
     supercell = bulk("Si", "diamond", a=LATTICE_CONSTANT, cubic=True) * 2
     order = _order(supercell, published_supercell(LATTICE_CONSTANT))
-    computed = published[np.ix_(order, order)]
+    return crystal_table(primitive, supercell, published[np.ix_(order, order)], PATH, LATTICE_CONSTANT)
+
+
+def crystal_table(
+    primitive: Atoms, supercell: Atoms, computed: NDArray[np.float64], path: str, length: float
+) -> dict[str, Any]:
+    """What a file holds of a crystal: its structures, its force constants, and the phonons of these.
+
+    Args:
+        primitive: the primitive cell, one of its atoms on one of the supercell.
+        supercell: of the force constants.
+        computed: (n_atoms, n_atoms, 3, 3) force constants in the supercell, eV/Å^2.
+        path: special points of the phonons, as :func:`conservbench.observables.phonons.band_path` takes them.
+        length: Å, the lattice constant that lengths are divided by.
+    """
     group = operations(supercell.cell.array, supercell.positions, supercell.numbers)
-    kept = _without_translations(group.average(computed))
+    kept = without_translations(group.average(computed))
     pairs = group.orbits()
     cells = crystal(primitive, supercell)
-    path = band_path(primitive, PATH, n_points=61)
-    found = frequencies(torch.as_tensor(kept[cells.atoms]), cells, path.points).numpy()
+    line = band_path(primitive, path, n_points=61)
+    found = frequencies(torch.as_tensor(kept[cells.atoms]), cells, line.points).numpy()
     return {
-        "primitive": _table_of(primitive),
+        "primitive": _table_of(primitive, length),
         "force_constants": {
-            "supercell": _table_of(supercell),
+            "supercell": _table_of(supercell, length),
             "primitive": cells.atoms.tolist(),
             "pairs": pairs.tolist(),
             "blocks": np.round(kept[pairs[:, 0], pairs[:, 1]], 12).tolist(),
             "remainder": float(np.linalg.norm(computed - kept)),
         },
         "phonons": {
-            "points": np.round(path.points, 12).tolist(),
-            "distance": np.round(path.distance, 12).tolist(),
-            "labels": path.labels,
+            "points": np.round(line.points, 12).tolist(),
+            "distance": np.round(line.distance, 12).tolist(),
+            "labels": line.labels,
             "frequencies": (np.round(found, 6) + 0.0).tolist(),
         },
     }
@@ -130,14 +144,14 @@ def _order(atoms: Atoms, other: Atoms) -> NDArray[np.int64]:
     raise ValueError("the two crystals are not the same")
 
 
-def _without_translations(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+def without_translations(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """The part of force constants that a translation of all atoms leaves at rest."""
     rows = matrix - matrix.mean(0, keepdims=True)
     return rows - rows.mean(1, keepdims=True)
 
 
-def _table_of(atoms: Atoms) -> dict[str, Any]:
-    positions, cell = ((array / LATTICE_CONSTANT).round(12).tolist() for array in (atoms.positions, atoms.cell.array))
+def _table_of(atoms: Atoms, length: float) -> dict[str, Any]:
+    positions, cell = ((array / length).round(12).tolist() for array in (atoms.positions, atoms.cell.array))
     return {"numbers": atoms.numbers.tolist(), "positions": positions, "cell": cell}
 
 
@@ -187,11 +201,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=home, help="folder of the files")
     folder = parser.parse_args().out
     torch.set_num_threads(1)
-    for table in (silicon_pbe(),):
-        target = folder / f"{table['name']}.json"
-        draft = target.with_suffix(".tmp")
-        draft.write_text(_text(table), encoding="utf-8")
-        os.replace(draft, target)
+    write_table(silicon_pbe(), folder)
+
+
+def write_table(table: dict[str, Any], folder: Path) -> Path:
+    """Write the file of a reference, and return its path."""
+    target = folder / f"{table['name']}.json"
+    draft = target.with_suffix(".tmp")
+    draft.write_text(_text(table), encoding="utf-8")
+    os.replace(draft, target)
+    return target
 
 
 def _text(table: dict[str, Any]) -> str:
