@@ -88,7 +88,7 @@ def elastic_constants(model: Model, channel: Channel, state: State, *, atoms_per
     return (stress[:, :6] - stress[:, 6:] @ basis @ moves) / state.volume[0]
 
 
-def constants_of_strains(model: Model, state: State, force_constants: Tensor) -> Tensor:
+def constants_of_strains(model: Model, state: State, force_constants: Tensor, step: float = _STRAIN_STEP) -> Tensor:
     """Elastic constants of gradient forces whose force constants are known: by twelve strained cells.
 
     What elastic_constants finds by 6 + 3 n derivatives, where forces cost more than symmetry: the stress that a
@@ -98,6 +98,7 @@ def constants_of_strains(model: Model, state: State, force_constants: Tensor) ->
         model: any with a stress.
         state: one crystal.
         force_constants: (n_atoms, n_atoms, 3, 3) of it, eV/Å^2.
+        step: strain of the cells, either way.
 
     Returns:
         (6, 6) in Mandel's basis, eV/Å^3.
@@ -107,7 +108,7 @@ def constants_of_strains(model: Model, state: State, force_constants: Tensor) ->
         InvalidPredictionError: the force constants do not hold the atoms in place.
     """
     size = 3 * state.n_atoms
-    steps = torch.nn.functional.pad(_STRAIN_STEP * torch.eye(6, dtype=state.positions.dtype), (0, size))
+    steps = torch.nn.functional.pad(step * torch.eye(6, dtype=state.positions.dtype), (0, size))
     columns = _columns(model, "gradient", state, steps.to(state.positions.device), 1)
     basis = _without_translations(state)
     pulls = basis.T @ columns[6:]
