@@ -530,7 +530,10 @@ def test_metrics_of_a_document():
         ({"label": "A", "unit": "1", "better": "more"}, "better is 'more'"),
         ({"label": "A", "unit": "1", "tolerance": -1.0}, "tolerance is -1.0; expected 0 or more"),
         ({"label": "A", "unit": "1", "relative_tolerance": float("nan")}, "relative_tolerance is nan; expected 0"),
-        ({"label": "A", "unit": "1", "twin": True, "parent": True}, "compares with one of twin, parent, control and top"),
+        (
+            {"label": "A", "unit": "1", "twin": True, "parent": True},
+            "compares with one of twin, parent, control and top",
+        ),
     ],
 )
 def test_metrics_are_read_strictly(table, said):

@@ -7,9 +7,11 @@ import pytest
 import torch
 from ase.build import bulk
 
+from conservbench.models.base import Prediction
 from conservbench.models.stillinger_weber import StillingerWeber
+from conservbench.observables.lattice import crystal_at_rest
 from conservbench.outcome import Outcome
-from conservbench.protocols.fidelity.crystal import is_crystal_of, measure_crystal
+from conservbench.protocols.fidelity.crystal import _lengths, _primitive, is_crystal_of, measure_crystal
 from conservbench.protocols.fidelity.judge import OF_CRYSTAL, OF_HEXAGONAL, hexagonal_constants, of_crystal
 from conservbench.references import find_reference
 from conservbench.references.reference import from_table
@@ -25,7 +27,7 @@ TASK = making.Task(
     start=lambda: bulk("SiSi", "wurtzite", a=3.86, c=6.2, u=0.37),
     repeats=2,
     path="GMKGA",
-    calculator=lambda: Computing(),
+    calculator=None,
 )
 
 
@@ -125,19 +127,12 @@ def test_the_height_of_nitrogen_over_gallium_is_an_error_of_its_own():
             self.height = height
 
         def evaluate(self, state, *, forces=(), stress=False, graph=False):
-            from conservbench.models.base import Prediction
-
-            if state.n_atoms != 4 or state.n_systems != 1:
-                raise NotImplementedError
             perfect = bulk("GaN", "wurtzite", a=3.2, c=5.2, u=self.height)
             strain = np.linalg.inv(perfect.cell.array) @ state.cell[0].numpy() - np.eye(3)
             moved = (state.positions[1] - state.positions[0])[2] / state.cell[0, 2, 2]
             off = torch.tensor([0, 0, 1.0]) * (moved - (1 - self.height) % 0.5)
             pulls = torch.stack([off, -off, off, -off]).double()
             return Prediction(state.positions.new_zeros(1), dict.fromkeys(forces, pulls), torch.as_tensor(strain)[None])
-
-    from conservbench.observables.lattice import crystal_at_rest
-    from conservbench.protocols.fidelity.crystal import _lengths, _primitive
 
     found = _lengths(crystal_at_rest(Springs(0.38), "gradient", _primitive(reference)), reference)
     assert found == pytest.approx(
