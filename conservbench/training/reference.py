@@ -1,4 +1,4 @@
-"""Make the references from labelled sets: ``python -m conservbench.training.reference``. Run once; the files are kept."""
+"""Make references from labelled sets: ``python -m conservbench.training.reference NAME``. Run once: files are kept."""
 
 from __future__ import annotations
 

@@ -281,6 +281,15 @@ def test_dynamics_are_compared_with_the_top_of_the_ladder():
         assert (declared[metric].unit, declared[metric].top) == (unit, True)
 
 
+def test_the_spectrum_of_a_trajectory_is_drawn():
+    data = moving(0.3, 1).assign_coords(time=("time", np.linspace(0.0, 1.0, 5)))
+    data["reference_rdf"] = data.reference_rdf_blocks.mean("block")
+    drawn = {plot.key: plot for plot in plots(data)}
+    assert {"rdf", "displacement", "spectrum"} <= set(drawn)
+    data["explosion_time"][:] = 0.1
+    assert "spectrum" not in {plot.key for plot in plots(data)}
+
+
 def test_replicas_that_exploded_under_either_are_left_out():
     data, top = moving(0.5, 2), moving(0.3, 1)
     for each, lost in ((data, 0), (top, 3)):
