@@ -178,6 +178,7 @@ class Metric:
         twin: whether it compares with the result of the model's ``twin``.
         parent: whether it compares with the result of the model's ``parent``.
         control: whether it compares with the result of the ``control`` of the model's tuning.
+        top: whether it compares with the result of the model that the settings of the protocol call ``top``.
         timed: whether it rests on the times or the memory of a machine, so that two values can be compared only where
             one running machine took both.
 
@@ -203,15 +204,21 @@ class Metric:
     twin: bool = False
     parent: bool = False
     control: bool = False
+    top: bool = False
     timed: bool = False
 
     def __post_init__(self) -> None:
-        if self.twin + self.parent + self.control > 1:
-            raise ValueError("a metric compares with one of twin, parent and control")
+        if self.twin + self.parent + self.control + self.top > 1:
+            raise ValueError("a metric compares with one of twin, parent, control and top")
         for key in ("tolerance", "relative_tolerance"):
             # NaN compares false
             if not 0 <= getattr(self, key) < math.inf:
                 raise ValueError(f"{key} is {getattr(self, key)}; expected 0 or more")
+
+    @property
+    def compares(self) -> bool:
+        """Whether it is of a row beside another one."""
+        return self.twin or self.parent or self.control or self.top
 
 
 @dataclass(frozen=True)

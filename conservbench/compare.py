@@ -356,7 +356,7 @@ def _lost(metric: Metric, base: Score, head: Score | None) -> tuple[State, str]:
     if head is None:
         return "missing", "no such score now"
     said = f"no value now: {_why_none(head)}"
-    if metric.twin or metric.parent or metric.control:
+    if metric.compares:
         # its other row may just not have been measured, and tells of itself otherwise
         return "missing", said
     stalled = base.outcome is Outcome.COMPLETED and head.outcome is Outcome.NOT_CONVERGED

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from conservbench.plot import Plot
 
-COMPARISONS: Final = {"twin": "compare", "parent": "after", "control": "against"}
+COMPARISONS: Final = {"twin": "compare", "parent": "after", "control": "against", "top": "below"}
 """The function of a judge that compares with a related row, by the key that marks its metrics in the card."""
 
 
@@ -254,6 +254,7 @@ def _relations(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -
         "twin": _twin_of(data, where, leaves),
         "parent": _tuned_of("parent", model.get("parent"), data, where, leaves),
         "control": _tuned_of("control", control, data, where, leaves),
+        "top": _top_of(data, where, leaves),
     }
 
 
@@ -290,6 +291,16 @@ def _tuned_of(
         return "" if alike else "has forces by another scheme"
 
     return _result_of(relation, row_name(name), unfit, data, where, leaves)
+
+
+def _top_of(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> xr.Dataset | str:
+    """The result of the model that the settings call the top, as the file has it, or why there is none."""
+    name = str(data.attrs.get("top", ""))
+    if not name:
+        return "no model is the top here"
+    if name == data.attrs["model"]:
+        return "the model is the top that others are compared with"
+    return _result_of("top", name, lambda _: "", data, where, leaves)
 
 
 def _result_of(

@@ -511,7 +511,7 @@ def test_a_protocol_about_tuning(tmp_path):
     assert (card.metrics["drift"].parent, card.metrics["drift"].control) == (True, False)
     both = text.replace("digits = 2", "parent = true\ncontrol = true")
     said = complaint(write(tmp_path, "heat", both), read_protocol)
-    assert "[metrics.drift]: a metric compares with one of twin, parent and control" in said
+    assert "[metrics.drift]: a metric compares with one of twin, parent, control and top" in said
 
 
 def test_metrics_of_a_document():
@@ -530,7 +530,10 @@ def test_metrics_of_a_document():
         ({"label": "A", "unit": "1", "better": "more"}, "better is 'more'"),
         ({"label": "A", "unit": "1", "tolerance": -1.0}, "tolerance is -1.0; expected 0 or more"),
         ({"label": "A", "unit": "1", "relative_tolerance": float("nan")}, "relative_tolerance is nan; expected 0"),
-        ({"label": "A", "unit": "1", "twin": True, "parent": True}, "compares with one of twin, parent and control"),
+        (
+            {"label": "A", "unit": "1", "twin": True, "parent": True},
+            "compares with one of twin, parent, control and top",
+        ),
     ],
 )
 def test_metrics_are_read_strictly(table, said):

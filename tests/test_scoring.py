@@ -44,6 +44,10 @@ def after(data, parent):
 def against(data, control):
     value = float(len(data.attrs["model"]) - len(control.attrs["model"]))
     return [Finding("gain", "K", Interval(value, value, value, 1))]
+
+def below(data, top):
+    value = float(len(data.attrs["model"]) - len(top.attrs["model"]))
+    return [Finding("beneath", "K", Interval(value, value, value, 1))]
 """
 
 PLOTS = """
@@ -59,6 +63,7 @@ METRICS = {
     "drift": {"label": "energy drift", "unit": "meV/atom/ps", "headline": True, "below": 1.0, "above": -1.0},
     "order": {"label": "order", "unit": "1", "above": 1.5},
 }
+TOPPED = {**METRICS, "beneath": {"label": "beneath", "unit": "K", "headline": True, "top": True}}
 COMPARED = {**METRICS, "shift": {"label": "shift", "unit": "K", "headline": True, "twin": True}}
 
 
@@ -487,3 +492,17 @@ def test_what_is_neither_results_nor_entries_is_named(tmp_path):
     (tmp_path / "a.txt").write_text("no entry")
     with pytest.raises(EntryError, match=r"a.txt: not a JSON file"):
         read_cells(tmp_path / "a.txt")
+
+
+def test_a_row_is_compared_with_the_top_of_its_ladder():
+    rungs = [cell(name, [DRIFT], metrics=TOPPED).assign_attrs(top="highest") for name in ("low", "highest")]
+    scores = {each.model: each for each in score(tree(*rungs)) if each.metric == "beneath"}
+    assert (scores["low"].value, scores["low"].outcome) == (-4.0, "completed")
+    assert (scores["highest"].value, scores["highest"].reason) == (
+        None,
+        "the model is the top that others are compared with",
+    )
+    (alone,) = [each for each in score(tree(rungs[0])) if each.metric == "beneath"]
+    assert (alone.value, alone.reason) == (None, "no result of its top highest here")
+    (none,) = [each for each in score(tree(cell("low", [DRIFT], metrics=TOPPED))) if each.metric == "beneath"]
+    assert (none.value, none.reason) == (None, "no model is the top here")

@@ -131,7 +131,7 @@ def _ending(cell: ScoredCell, card: ModelCard) -> Iterator[str]:
     untold = bool(cell.protocol.get("tuned")) and (card.tuning is None or card.tuning.control is None)
     for score in cell.scores:
         metric = _declared(score.metric, cell)
-        compares = metric is not None and _compares(metric)
+        compares = metric is not None and metric.compares
         if score.value is not None and cell.outcome in _EMPTY:
             yield f"{score.metric} has a value, but the cell ended as {cell.outcome}"
         elif score.value is not None and score.outcome in _EMPTY:
@@ -226,10 +226,6 @@ def _declared(key: str, cell: ScoredCell) -> Metric | None:
     if key in cell.metrics or species is None or species[2] not in elements_of(cell.system):
         return cell.metrics.get(key)
     return cell.metrics.get(species[1])
-
-
-def _compares(metric: Metric) -> bool:
-    return metric.twin or metric.parent or metric.control
 
 
 def _unrelated(metric: Metric, card: ModelCard) -> str:

@@ -88,6 +88,37 @@ def elastic_constants(model: Model, channel: Channel, state: State, *, atoms_per
     return (stress[:, :6] - stress[:, 6:] @ basis @ moves) / state.volume[0]
 
 
+def constants_of_strains(model: Model, state: State, force_constants: Tensor, step: float = _STRAIN_STEP) -> Tensor:
+    """Elastic constants of gradient forces whose force constants are known: by twelve strained cells.
+
+    What elastic_constants finds by 6 + 3 n derivatives, where forces cost more than symmetry: the stress that a
+    displacement makes is the force that a strain makes.
+
+    Args:
+        model: any with a stress.
+        state: one crystal.
+        force_constants: (n_atoms, n_atoms, 3, 3) of it, eV/Å^2.
+        step: strain of the cells, either way.
+
+    Returns:
+        (6, 6) in Mandel's basis, eV/Å^3.
+
+    Raises:
+        UnsupportedError: the model has no stress or gradient forces.
+        InvalidPredictionError: the force constants do not hold the atoms in place.
+    """
+    size = 3 * state.n_atoms
+    steps = torch.nn.functional.pad(step * torch.eye(6, dtype=state.positions.dtype), (0, size))
+    columns = _columns(model, "gradient", state, steps.to(state.positions.device), 1)
+    basis = _without_translations(state)
+    pulls = basis.T @ columns[6:]
+    stiffness = basis.T @ force_constants.transpose(1, 2).reshape(size, size) @ basis
+    moves, singular = torch.linalg.solve_ex(stiffness, pulls)
+    if bool(singular):
+        raise InvalidPredictionError("the force constants do not hold the atoms in place")
+    return (columns[:6] - pulls.T @ moves) / state.volume[0]
+
+
 def cubic_constants(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """C11, C12 and C44 of a cubic crystal along the axes, averaged over directions.
 
@@ -107,6 +138,35 @@ def mandel_of_cubic(C11: float, C12: float, C44: float) -> Tensor:
     """(6, 6) Mandel matrix of a cubic crystal along the axes, in the unit of its constants."""
     matrix = torch.diag(torch.tensor([C11 - C12] * 3 + [2.0 * C44] * 3, dtype=torch.float64))
     matrix[:3, :3] += C12
+    return matrix
+
+
+def hexagonal_constants(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """C11, C12, C13, C33 and C44 of a hexagonal crystal with its axis along z, averaged over directions across it.
+
+    C66 is (C11 - C12) / 2 by symmetry, and takes part in the average.
+
+    Args:
+        matrix: (..., 6, 6) in Mandel's basis; any unit.
+
+    Returns:
+        Five tensors (...), in the same unit.
+    """
+    plane = matrix[..., :2, :2]
+    # C11 + C12, and C11 - C12 of both shears within the plane
+    pressed = 0.5 * plane.sum((-2, -1))
+    sheared = 0.5 * (plane.diagonal(dim1=-2, dim2=-1).sum(-1) - pressed + matrix[..., 5, 5])
+    across = 0.25 * (matrix[..., :2, 2].sum(-1) + matrix[..., 2, :2].sum(-1))
+    upright = 0.25 * (matrix[..., 3, 3] + matrix[..., 4, 4])
+    return 0.5 * (pressed + sheared), 0.5 * (pressed - sheared), across, matrix[..., 2, 2], upright
+
+
+def mandel_of_hexagonal(C11: float, C12: float, C13: float, C33: float, C44: float) -> Tensor:
+    """(6, 6) Mandel matrix of a hexagonal crystal with its axis along z, in the unit of its constants."""
+    diagonal = [C11, C11, C33, 2.0 * C44, 2.0 * C44, C11 - C12]
+    matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    matrix[0, 1] = matrix[1, 0] = C12
+    matrix[:2, 2] = matrix[2, :2] = C13
     return matrix
 
 
@@ -137,6 +197,11 @@ def _rows_by_autograd(model: Model, channel: Channel, state: State, rows: Tensor
 def _by_differences(model: Model, channel: Channel, state: State, copies: int) -> Tensor:
     size = 3 * state.n_atoms
     steps = state.positions.new_tensor([_STRAIN_STEP] * 6 + [_MOVE_STEP] * size).diag()
+    return _columns(model, channel, state, steps, copies)
+
+
+def _columns(model: Model, channel: Channel, state: State, steps: Tensor, copies: int) -> Tensor:
+    """(6 + 3 n, k) derivatives of (g, f) along k steps (k, 6 + 3 n), each of one strain or one displacement."""
     sides = []
     for signed in (steps, -steps):
         parts = []
@@ -148,9 +213,9 @@ def _by_differences(model: Model, channel: Channel, state: State, copies: int) -
             # s is the derivative by a strain on top of e, which is (1 + e)^-1 de
             inverse = torch.linalg.inv(_identity(state) + _tensors(chunk[:, :6]))
             slopes = torch.einsum("bij,bjk,mki->bm", said.stress, inverse, _basis(state)) * moved.volume[:, None]
-            parts.append(torch.cat((slopes, said.forces[channel].reshape(len(chunk), size)), dim=1))
+            parts.append(torch.cat((slopes, said.forces[channel].reshape(len(chunk), -1)), dim=1))
         sides.append(torch.cat(parts))
-    return ((sides[0] - sides[1]) / (2.0 * steps.diagonal()[:, None])).T
+    return ((sides[0] - sides[1]) / (2.0 * steps.sum(1)[:, None])).T
 
 
 def _deformed(state: State, strain: Tensor, moves: Tensor) -> State:

@@ -27,12 +27,29 @@ def mean_squared_displacement(positions: ArrayLike, masses: NDArray[np.float64] 
         ValueError: positions have another shape.
     """
     r = np.asarray(positions, dtype=float)
+    if r.ndim != 3 or 0 in r.shape:
+        raise ValueError(f"positions have shape {r.shape}, expected (n_times, n_atoms, 3)")
+    return squared_displacement(r - np.average(r, axis=1, weights=masses)[:, None])
+
+
+def squared_displacement(positions: ArrayLike) -> NDArray[np.float64]:
+    """<|r_i(s + t) - r_i(s)|^2> of positions as they are, such as those of some atoms about the centre of all.
+
+    Args:
+        positions: (n_times, n_atoms, 3) in Å, equally spaced in time, never wrapped.
+
+    Returns:
+        (n_times,) for lags 0, 1, ..., Å^2; all NaN for a trajectory with a position that is not finite.
+
+    Raises:
+        ValueError: positions have another shape.
+    """
+    r = np.asarray(positions, dtype=float)
     if r.ndim != 3 or r.shape[2] != 3 or 0 in r.shape:
         raise ValueError(f"positions have shape {r.shape}, expected (n_times, n_atoms, 3)")
     n = len(r)
     if not np.isfinite(r).all():
         return np.full(n, np.nan)
-    r = r - np.average(r, axis=1, weights=masses)[:, None]
     # about each atom's own mean, so that large coordinates cost no digits
     r = r - r.mean(0)
     size = next_fast_len(2 * n, real=True)

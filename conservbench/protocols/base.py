@@ -8,7 +8,8 @@ A protocol is a package with three modules, or four:
   metrics ``twin = true``, also ``compare(data, twin) -> list[Finding]`` for them: ``twin`` is what was measured alike
   with the gradient forces of the model's ``twin``; it is not called for a row without one. Likewise
   ``after(data, parent)`` for metrics marked ``parent = true``, with the model that a tuned one was tuned from, and
-  ``against(data, control)`` for those marked ``control = true``, with the one that was tuned to energies and forces.
+  ``against(data, control)`` for those marked ``control = true``, with the one that was tuned to energies and forces,
+  and ``below(data, top)`` for those marked ``top = true``, with the model that the attribute ``top`` of the file names.
 * ``plots``: ``plots(data) -> list[conservbench.plot.Plot]``, a pure function of the file, which imports no torch; a
   protocol with nothing to draw has no such module.
 """

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conservbench.references.symmetry import operations
+
+Family = Literal["cubic", "hexagonal"]
+"""Crystal families."""
+
+CONSTANTS: Final[Mapping[Family, tuple[str, ...]]] = {
+    "cubic": ("C11", "C12", "C44"),
+    "hexagonal": ("C11", "C12", "C13", "C33", "C44"),
+}
+"""Independent elastic constants of each."""
 
 
 @dataclass(frozen=True)
@@ -117,45 +126,67 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """Properties of one material by one method.
+class Profiles:
+    """How the atoms of one material move by one method.
 
     Attributes:
         name: what settings call it.
         title: one line for people.
         sources: citations by property.
-        lattice_constant: Å.
-        primitive: the primitive cell at that lattice constant.
-        elastic: C11, C12 and C44, GPa, with relaxed atoms.
-        force_constants: of a supercell.
-        phonons: of these.
         rdf: radial distribution functions by the name of the system that samples the same state.
     """
 
     name: str
     title: str
     sources: Mapping[str, str]
-    lattice_constant: float
-    primitive: Sites
-    elastic: tuple[float, float, float]
-    force_constants: ForceConstants
-    phonons: Phonons
     rdf: Mapping[str, Profile]
 
 
-def from_table(table: Mapping[str, Any]) -> Reference:
-    """Read what :mod:`conservbench.training.reference` wrote: lengths of structures are in lattice constants."""
+@dataclass(frozen=True)
+class Reference(Profiles):
+    """Properties of one material by one method, of its crystal at rest too.
+
+    Attributes:
+        lattice_constant: Å, of the cubic cell, or a of a hexagonal one.
+        primitive: the primitive cell at rest; the axis of a hexagonal one is its third vector, along z.
+        family: of the crystal.
+        elastic: the independent constants in the order of :data:`CONSTANTS`, GPa, with relaxed atoms.
+        force_constants: of a supercell.
+        phonons: of these.
+    """
+
+    lattice_constant: float
+    primitive: Sites
+    family: Family
+    elastic: tuple[float, ...]
+    force_constants: ForceConstants
+    phonons: Phonons
+
+
+def from_table(table: Mapping[str, Any]) -> Profiles:
+    """Read what :mod:`conservbench.training.reference` wrote: lengths of structures are in lattice constants.
+
+    Raises:
+        ValueError: the crystal family is not known, or has other elastic constants.
+    """
+    profiles = {name: _profile(entry) for name, entry in table["rdf"].items()}
+    by_system = {system: profiles[name] for name, entry in table["rdf"].items() for system in entry["systems"]}
+    if "force_constants" not in table:
+        return Profiles(name=table["name"], title=table["title"], sources=table["sources"], rdf=by_system)
     constant = float(table["lattice_constant"])
     given, phonons = table["force_constants"], table["phonons"]
-    profiles = {name: _profile(entry) for name, entry in table["rdf"].items()}
-    C11, C12, C44 = map(float, table["elastic"])
+    family = table.get("family", "cubic")
+    if family not in get_args(Family) or len(table["elastic"]) != len(CONSTANTS[family]):
+        n = len(table["elastic"])
+        raise ValueError(f"{table['name']}: {n} elastic constants are not those of a {family!r} crystal")
     return Reference(
         name=table["name"],
         title=table["title"],
         sources=table["sources"],
         lattice_constant=constant,
         primitive=_sites(table["primitive"], constant),
-        elastic=(C11, C12, C44),
+        family=family,
+        elastic=tuple(map(float, table["elastic"])),
         force_constants=ForceConstants(
             supercell=_sites(given["supercell"], constant),
             primitive=np.array(given["primitive"]),
@@ -169,7 +200,7 @@ def from_table(table: Mapping[str, Any]) -> Reference:
             labels=tuple((int(index), str(name)) for index, name in phonons["labels"]),
             frequencies=np.array(phonons["frequencies"]),
         ),
-        rdf={system: profiles[name] for name, entry in table["rdf"].items() for system in entry["systems"]},
+        rdf=by_system,
     )
 
 

@@ -1,16 +1,18 @@
-"""Symmetry operations of a supercell; those whose rotations permute and flip the axes, as in cubic crystals."""
+"""Symmetry operations of a supercell, as they act on its atoms."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations, product
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_SAME: Final = 1e-5
-"""Of a cell vector, within which two atoms are at one site."""
+_SAME: Final = 1e-4
+"""Å, within which two atoms are at one site."""
+
+_WHOLE: Final = 1e-9
+"""Within which an entry of a rotation is a whole number, as all are of those of a cube."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,17 @@ class Operations:
         mean = total / len(self.atoms)
         return 0.5 * (mean + mean.transpose(1, 0, 3, 2))
 
+    def average_vectors(self, vectors: ArrayLike) -> NDArray[np.float64]:
+        """The part of vectors at the atoms (n_atoms, 3), such as forces, that the group leaves alone."""
+        given = np.asarray(vectors, dtype=float)
+        turned = np.einsum("gba,gib->gia", self.rotations, given[self.atoms])
+        return np.asarray(turned.mean(0))
+
+    def average_tensor(self, tensor: ArrayLike) -> NDArray[np.float64]:
+        """The part of a tensor (3, 3), such as a strain, that the group leaves alone."""
+        turned = self.rotations @ np.asarray(tensor, dtype=float) @ self.rotations.transpose(0, 2, 1)
+        return np.asarray(turned.mean(0))
+
     def expand(self, pairs: ArrayLike, blocks: ArrayLike) -> NDArray[np.float64]:
         """Force constants (n_atoms, n_atoms, 3, 3) of one pair (n, 2) of each orbit and their blocks (n, 3, 3)."""
         n_atoms = self.atoms.shape[1]
@@ -43,6 +56,22 @@ class Operations:
             whole[self.atoms[:, i], self.atoms[:, j]] = turned
             whole[self.atoms[:, j], self.atoms[:, i]] = turned.transpose(0, 2, 1)
         return whole
+
+    def from_rows(self, atoms: ArrayLike, rows: ArrayLike) -> NDArray[np.float64]:
+        """Force constants (n_atoms, n_atoms, 3, 3) from the rows (n, n_atoms, 3, 3) of some atoms (n,).
+
+        Raises:
+            ValueError: the group takes none of these atoms to one of the others.
+        """
+        n_atoms = self.atoms.shape[1]
+        total, times = np.zeros((n_atoms, n_atoms, 3, 3)), np.zeros(n_atoms)
+        for rotation, images in zip(self.rotations, self.atoms, strict=True):
+            for atom, row in zip(np.asarray(atoms), np.asarray(rows, dtype=float), strict=True):
+                total[images[atom], images] += rotation @ row @ rotation.T
+                times[images[atom]] += 1
+        if not times.all():
+            raise ValueError(f"atom {int(np.argmin(times))} is no image of those whose rows are given")
+        return total / times[:, None, None, None]
 
     def orbits(self) -> NDArray[np.int64]:
         """(n, 2) one ordered pair of atoms of each orbit under the group and an exchange of the two."""
@@ -58,43 +87,25 @@ class Operations:
 
 
 def operations(cell: ArrayLike, positions: ArrayLike, numbers: ArrayLike) -> Operations:
-    """All operations that take a periodic structure onto itself.
+    """All operations that take a periodic structure onto itself, as spglib finds them (Togo et al., STAM-M 4, 2024).
 
     Args:
         cell: (3, 3), Å; rows are the cell vectors.
         positions: (n_atoms, 3), Å.
         numbers: (n_atoms,) atomic numbers.
     """
-    vectors, places, species = (np.asarray(part) for part in (cell, positions, numbers))
+    from phonopy.structure.atoms import PhonopyAtoms
+    from phonopy.structure.symmetry import Symmetry
+
+    vectors, places = np.asarray(cell, dtype=float), np.asarray(positions, dtype=float)
     inverse = np.linalg.inv(vectors)
-    fractions, unlike = places @ inverse, species[:, None] != species[None, :]
-    alike = np.flatnonzero(species == species[0]).tolist()
-
-    def image(rotation: NDArray[np.float64], target: int) -> NDArray[np.int64] | None:
-        """Where the atoms go if the first one goes to ``target``; None if that is no operation."""
-        turned = places @ rotation.T @ inverse
-        off = (turned + fractions[target] - turned[0])[:, None] - fractions
-        distance = np.abs(off - np.rint(off)).max(-1)
-        distance[unlike] = np.inf
-        return distance.argmin(1) if distance.min(1).max() < _SAME else None
-
-    shifts = np.array([found for target in alike if (found := image(np.eye(3), target)) is not None])
-    rotations, atoms = [], []
-    for rotation in _signed_permutations():
-        turned_cell = vectors @ rotation.T @ inverse
-        if np.abs(turned_cell - np.rint(turned_cell)).max() > _SAME:
-            continue
-        # two operations of one rotation differ by a translation
-        first = next((found for target in alike if (found := image(rotation, target)) is not None), None)
-        if first is not None:
-            rotations += [rotation] * len(shifts)
-            atoms.append(shifts[:, first])
-    return Operations(np.array(rotations), np.concatenate(atoms))
-
-
-def _signed_permutations() -> list[NDArray[np.float64]]:
-    identity = np.eye(3)
-    return [
-        identity[list(order)] * np.array(signs)[:, None]
-        for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3))
-    ]
+    fractions = places @ inverse
+    found = Symmetry(PhonopyAtoms(numbers=np.asarray(numbers), cell=vectors, scaled_positions=fractions), symprec=_SAME)
+    turns, shifts = (found.symmetry_operations[name] for name in ("rotations", "translations"))
+    exact = vectors.T @ turns @ inverse.T
+    whole = np.rint(exact)
+    atoms = np.empty((len(turns), len(places)), dtype=np.int64)
+    for index, (turn, shift) in enumerate(zip(turns, shifts, strict=True)):
+        off = (fractions @ turn.T + shift)[:, None] - fractions
+        atoms[index] = np.linalg.norm((off - np.rint(off)) @ vectors, axis=-1).argmin(1)
+    return Operations(np.where(np.abs(exact - whole) < _WHOLE, whole + 0.0, exact), atoms)

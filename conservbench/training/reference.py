@@ -1,4 +1,4 @@
-"""Make the references from public data: ``python -m conservbench.training.reference``. Run once; the files are kept."""
+"""Make references from labelled sets: ``python -m conservbench.training.reference NAME``. Run once: files are kept."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from conservbench.data.catalogue import find_data_set
 from conservbench.data.frames import load_frames
 from conservbench.data.locate import locate
 from conservbench.data.readers.phonopy import read_force_constants
+from conservbench.hint import did_you_mean
 from conservbench.observables.phonons import band_path, crystal, frequencies
 from conservbench.observables.rdf import smeared_rdf
 from conservbench.references import operations
@@ -94,26 +95,40 @@ def _of_crystal(published: NDArray[np.float64]) -> dict[str, Any]:
     primitive = bulk("Si", "diamond", a=LATTICE_CONSTANT)
     supercell = bulk("Si", "diamond", a=LATTICE_CONSTANT, cubic=True) * 2
     order = _order(supercell, published_supercell(LATTICE_CONSTANT))
-    computed = published[np.ix_(order, order)]
+    return crystal_table(primitive, supercell, published[np.ix_(order, order)], PATH, LATTICE_CONSTANT)
+
+
+def crystal_table(
+    primitive: Atoms, supercell: Atoms, computed: NDArray[np.float64], path: str, length: float
+) -> dict[str, Any]:
+    """What a file holds of a crystal: its structures, its force constants, and the phonons of these.
+
+    Args:
+        primitive: the primitive cell, one of its atoms on one of the supercell.
+        supercell: of the force constants.
+        computed: (n_atoms, n_atoms, 3, 3) force constants in the supercell, eV/Å^2.
+        path: special points of the phonons, as :func:`conservbench.observables.phonons.band_path` takes them.
+        length: Å, the lattice constant that lengths are divided by.
+    """
     group = operations(supercell.cell.array, supercell.positions, supercell.numbers)
-    kept = _without_translations(group.average(computed))
+    kept = without_translations(group.average(computed))
     pairs = group.orbits()
     cells = crystal(primitive, supercell)
-    path = band_path(primitive, PATH, n_points=61)
-    found = frequencies(torch.as_tensor(kept[cells.atoms]), cells, path.points).numpy()
+    line = band_path(primitive, path, n_points=61)
+    found = frequencies(torch.as_tensor(kept[cells.atoms]), cells, line.points).numpy()
     return {
-        "primitive": _table_of(primitive),
+        "primitive": _table_of(primitive, length),
         "force_constants": {
-            "supercell": _table_of(supercell),
+            "supercell": _table_of(supercell, length),
             "primitive": cells.atoms.tolist(),
             "pairs": pairs.tolist(),
             "blocks": np.round(kept[pairs[:, 0], pairs[:, 1]], 12).tolist(),
             "remainder": float(np.linalg.norm(computed - kept)),
         },
         "phonons": {
-            "points": np.round(path.points, 12).tolist(),
-            "distance": np.round(path.distance, 12).tolist(),
-            "labels": path.labels,
+            "points": np.round(line.points, 12).tolist(),
+            "distance": np.round(line.distance, 12).tolist(),
+            "labels": line.labels,
             "frequencies": (np.round(found, 6) + 0.0).tolist(),
         },
     }
@@ -130,14 +145,14 @@ def _order(atoms: Atoms, other: Atoms) -> NDArray[np.int64]:
     raise ValueError("the two crystals are not the same")
 
 
-def _without_translations(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+def without_translations(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """The part of force constants that a translation of all atoms leaves at rest."""
     rows = matrix - matrix.mean(0, keepdims=True)
     return rows - rows.mean(1, keepdims=True)
 
 
-def _table_of(atoms: Atoms) -> dict[str, Any]:
-    positions, cell = ((array / LATTICE_CONSTANT).round(12).tolist() for array in (atoms.positions, atoms.cell.array))
+def _table_of(atoms: Atoms, length: float) -> dict[str, Any]:
+    positions, cell = ((array / length).round(12).tolist() for array in (atoms.positions, atoms.cell.array))
     return {"numbers": atoms.numbers.tolist(), "positions": positions, "cell": cell}
 
 
@@ -163,8 +178,51 @@ def _aimd(kelvin: int, system: str) -> dict[str, Any]:
     return _profile(frames, 2, kelvin, (system,), f"{data_set.home}, AIMD-NVT at {kelvin} K, a frame every 4000 steps")
 
 
-def _profile(frames: Sequence[Atoms], block: int, kelvin: int, systems: Sequence[str], source: str) -> dict[str, Any]:
-    g = smeared_rdf(from_atoms(frames), np.linspace(*RANGE, BINS), WIDTH).numpy()
+def lgps_gfn1() -> dict[str, Any]:
+    """The table of the reference ``lgps-gfn1``: g(r) of the labelled frames at 700 K in the cell that is not strained.
+
+    A block is a trajectory. They begin at one structure and take a third of a picosecond: the framework is at its
+    temperature, lithium has not gone far.
+    """
+    data_set = find_data_set("lgps-xtb")
+    every = [atoms for split in ("train", "test") for atoms in load_frames(data_set, split)]
+    volume = np.median([atoms.get_volume() for atoms in every])
+    frames = [
+        atoms
+        for atoms in every
+        if atoms.info["group"] == "700 K"
+        and abs(atoms.get_volume() / volume - 1.0) < _UNSTRAINED
+        and _is_upright(atoms)
+    ]
+    walks = [[atoms for atoms in frames if atoms.info["trajectory"] == index] for index in _walks(frames)]
+    least = min(map(len, walks))
+    kept = [atoms for walk in walks for atoms in walk[:least]]
+    said = f"{data_set.name}, GFN1-xTB, {len(walks)} short trajectories"
+    return {
+        "name": "lgps-gfn1",
+        "title": "Li20Ge2P4S24, GFN1-xTB: g(r) of short dynamics at 700 K",
+        "sources": {"rdf": data_set.citation},
+        "rdf": {"crystal-700K": _profile(kept, least, 700, ("lgps-50",), said, width=0.1)},
+    }
+
+
+_UNSTRAINED: Final = 1e-3
+"""Relative, by which the volume of a cell that is not strained may miss that of most."""
+
+
+def _is_upright(atoms: Atoms) -> bool:
+    """Whether no shear was put on the cell of a lattice of right angles."""
+    return bool(np.abs(atoms.cell.angles() - 90.0).max() < 0.1)
+
+
+def _walks(frames: Sequence[Atoms]) -> list[int]:
+    return sorted({int(atoms.info["trajectory"]) for atoms in frames})
+
+
+def _profile(
+    frames: Sequence[Atoms], block: int, kelvin: int, systems: Sequence[str], source: str, width: float = WIDTH
+) -> dict[str, Any]:
+    g = smeared_rdf(from_atoms(frames), np.linspace(*RANGE, BINS), width).numpy()
     means = g.reshape(-1, block, BINS).mean(1)
     volumes = [atoms.get_volume() / len(atoms) for atoms in frames]
     return {
@@ -175,23 +233,37 @@ def _profile(frames: Sequence[Atoms], block: int, kelvin: int, systems: Sequence
         "n_frames": len(frames),
         "range": RANGE,
         "bins": BINS,
-        "width": WIDTH,
+        "width": width,
         "blocks": np.round(means, DIGITS).tolist(),
     }
 
 
+TABLES: Final = {"si-pbe": silicon_pbe, "lgps-gfn1": lgps_gfn1}
+"""What makes each reference."""
+
+
 def main() -> None:
     """Write the files."""
-    parser = argparse.ArgumentParser(description="Make the references from public data.")
+    parser = argparse.ArgumentParser(description="Make references from labelled sets.", epilog="example: lgps-gfn1")
+    parser.add_argument("names", nargs="*", default=["si-pbe"], help=f"of {', '.join(TABLES)}; si-pbe if not told")
     home = Path(str(files("conservbench.references")))
     parser.add_argument("--out", type=Path, default=home, help="folder of the files")
-    folder = parser.parse_args().out
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in TABLES:
+            parser.error(f"no reference {name!r}{did_you_mean(name, TABLES)}")
     torch.set_num_threads(1)
-    for table in (silicon_pbe(),):
-        target = folder / f"{table['name']}.json"
-        draft = target.with_suffix(".tmp")
-        draft.write_text(_text(table), encoding="utf-8")
-        os.replace(draft, target)
+    for name in arguments.names:
+        write_table(TABLES[name](), arguments.out)
+
+
+def write_table(table: dict[str, Any], folder: Path) -> Path:
+    """Write the file of a reference, and return its path."""
+    target = folder / f"{table['name']}.json"
+    draft = target.with_suffix(".tmp")
+    draft.write_text(_text(table), encoding="utf-8")
+    os.replace(draft, target)
+    return target
 
 
 def _text(table: dict[str, Any]) -> str:

@@ -12,7 +12,15 @@ from conservbench.models.edip import EDIP
 from conservbench.models.load import load_model
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.models.toy import Field, ToyModel
-from conservbench.observables.elastic import cubic_constants, elastic_constants, mandel_of_cubic
+from conservbench.observables.elastic import (
+    constants_of_strains,
+    cubic_constants,
+    elastic_constants,
+    hexagonal_constants,
+    mandel_of_cubic,
+    mandel_of_hexagonal,
+)
+from conservbench.observables.force_constants import force_constants
 from conservbench.observables.jacobian import jacobian
 from conservbench.state import from_atoms
 from conservbench.systems import find_system
@@ -236,3 +244,38 @@ def test_what_cannot_be_answered_is_refused():
     apart = diamond(40.0)
     with pytest.raises(InvalidPredictionError, match="do not hold"):
         elastic_constants(WithoutGraph(StillingerWeber()), "gradient", from_atoms(apart))
+
+
+LENGTHWISE = np.diag([0.0, 0.0, 1.0])
+
+
+def lonsdaleite():
+    """Silicon of the wurtzite structure, at rest under Stillinger-Weber."""
+    a = 5.43095 / np.sqrt(2)
+    return bulk("SiSi", "wurtzite", a=a, c=np.sqrt(8 / 3) * a, u=3 / 8)
+
+
+def test_a_hexagonal_crystal_has_five_constants():
+    """And C66 = (C11 - C12) / 2, which is not put in."""
+    matrix = elastic_constants(StillingerWeber(), "gradient", from_atoms(lonsdaleite()))
+    five = [float(value) for value in hexagonal_constants(matrix)]
+    torch.testing.assert_close(matrix, mandel_of_hexagonal(*five), rtol=0, atol=1e-12)
+    assert float(matrix[5, 5]) == pytest.approx(five[0] - five[1], rel=1e-9)
+    for strain, entry in ((AXIAL, 0), (LENGTHWISE, 2), (SHEAR, 3)):
+        expected = by_relaxation(StillingerWeber(), "gradient", lonsdaleite(), strain)
+        assert float(matrix[entry, entry]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_isotropic_solid_is_a_hexagonal_crystal_too():
+    """C11 = C33, C12 = C13, C44 = (C11 - C12) / 2."""
+    torch.testing.assert_close(mandel_of_hexagonal(5.0, 2.0, 2.0, 5.0, 1.5), mandel_of_cubic(5.0, 2.0, 1.5))
+
+
+def test_strains_and_force_constants_give_the_same_constants():
+    state = from_atoms(lonsdaleite())
+    exact = elastic_constants(StillingerWeber(), "gradient", state)
+    found = constants_of_strains(StillingerWeber(), state, force_constants(StillingerWeber(), "gradient", state))
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
+    free = torch.zeros((4, 4, 3, 3), dtype=torch.float64)
+    with pytest.raises(InvalidPredictionError, match="do not hold the atoms"):
+        constants_of_strains(StillingerWeber(), state, free)

@@ -16,7 +16,7 @@ from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.observables.harmonic_density import harmonic_density
 from conservbench.outcome import Outcome
 from conservbench.protocols.complexity import labels, measure
-from conservbench.protocols.complexity.judge import densities, density, judge
+from conservbench.protocols.complexity.judge import BELOW, below, densities, density, judge
 from conservbench.protocols.complexity.plots import plots
 from conservbench.protocols.complexity.settings import Settings
 from conservbench.references import find_reference
@@ -223,3 +223,87 @@ def test_a_folder_of_cards_is_a_ladder(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(CardError, match="no card"):
         plan([str(tmp_path / "none")], ["complexity"])
+
+
+def moving(drift, seed, peak=2.0, line=5.0, replicas=8):
+    """Atoms in motion whose lithium moves by ``6 drift`` Å^2 a ps, with a g(r) and a spectrum of one peak each."""
+    rng = np.random.default_rng(seed)
+    lag, r, f = np.linspace(0.0, 1.0, 11), np.linspace(0.5, 5.5, 100), np.linspace(0.0, 30.0, 40)
+    # the same starts: what chance does to one replica it does under all models
+    speeds = drift + 0.05 * np.random.default_rng(0).normal(size=replicas)
+    ions = 6.0 * speeds[:, None] * lag + 0.3
+    displacement = np.stack([ions, np.full_like(ions, 0.2)], axis=1)
+
+    def curves(x, centre, width):
+        heights = 1.0 + 0.02 * rng.normal(size=(replicas, 1))
+        return heights * np.exp(-(((x - centre) / width) ** 2)) + 0.001 * rng.normal(size=(replicas, len(x)))
+
+    return xr.Dataset(
+        {
+            "rdf": (("replica", "r"), curves(r, peak, 0.3)),
+            "reference_rdf_blocks": (("block", "r"), curves(r, 2.0, 0.3)),
+            "spectrum": (("replica", "vibration"), curves(f, line, 2.0)),
+            "mean_squared_displacement": (("replica", "lag"), displacement.mean(1)),
+            "displacement_of": (("replica", "element", "lag"), displacement),
+            "temperature": (("replica", "time"), 700.0 + rng.normal(size=(replicas, 5))),
+            "explosion_time": ("replica", np.full(replicas, np.nan)),
+            "is_crystal": ((), False),
+        },
+        coords={"lag": lag, "r": r, "vibration": f, "element": ["Li", "S"]},
+        attrs={"target_temperature": 700.0, "rdf_width": 0.1},
+    )
+
+
+def test_diffusion_of_lithium_is_in_its_usual_unit():
+    """0.1 Å^2/ps are 1e-5 cm^2/s; all atoms are lithium to one half here, and the rest stay."""
+    found = {each.metric: each for each in judge(moving(0.3, 1))}
+    ions, every = found["diffusion_li"], found["diffusion"]
+    assert ions.interval.value == pytest.approx(10 * 2 * every.interval.value)
+    assert ions.interval.low < 3.0 < ions.interval.high
+    assert find_protocol("complexity").metrics["diffusion_li"].unit == ions.unit
+
+
+def test_dynamics_are_compared_with_the_top_of_the_ladder():
+    top = moving(0.3, 1)
+    same = {each.metric: each.interval for each in below(moving(0.3, 2), top)}
+    assert set(same) == set(BELOW)
+    for metric in ("rdf_below", "spectrum_below"):
+        assert same[metric].low < 0 < same[metric].high < 1e-3
+    # pairs of replicas share their chance
+    assert abs(same["diffusion_li_below"].value) < 1e-9
+    other = {each.metric: each.interval for each in below(moving(0.5, 3, peak=2.1, line=6.0), top)}
+    assert other["diffusion_li_below"].value == pytest.approx(2.0)
+    assert other["diffusion_below"].value == pytest.approx(0.1)
+    for metric in ("rdf_below", "spectrum_below"):
+        assert other[metric].low > same[metric].high
+    declared = find_protocol("complexity").metrics
+    for metric, unit in BELOW.items():
+        assert (declared[metric].unit, declared[metric].top) == (unit, True)
+
+
+def test_the_spectrum_of_a_trajectory_is_drawn():
+    data = moving(0.3, 1).assign_coords(time=("time", np.linspace(0.0, 1.0, 5)))
+    data["reference_rdf"] = data.reference_rdf_blocks.mean("block")
+    drawn = {plot.key: plot for plot in plots(data)}
+    assert {"rdf", "displacement", "spectrum"} <= set(drawn)
+    data["explosion_time"][:] = 0.1
+    assert "spectrum" not in {plot.key for plot in plots(data)}
+
+
+def test_replicas_that_exploded_under_either_are_left_out():
+    data, top = moving(0.5, 2), moving(0.3, 1)
+    for each, lost in ((data, 0), (top, 3)):
+        each["explosion_time"][lost] = 0.1
+        for name in ("rdf", "spectrum", "displacement_of", "mean_squared_displacement"):
+            each[name][lost] = np.nan
+    found = {each.metric: each for each in below(data, top)}
+    assert all(each.outcome is Outcome.EXPLODED and each.interval.n == 6 for each in found.values())
+    data["explosion_time"][:] = 0.1
+    assert all(each.interval is None for each in below(data, top))
+
+
+def test_a_crystal_at_rest_has_nothing_to_compare():
+    still = xr.Dataset()
+    assert {each.outcome for each in below(still, moving(0.3, 1))} == {Outcome.UNSUPPORTED}
+    cold = moving(0.3, 1).assign(is_crystal=((), True))
+    assert [each.metric for each in below(cold, cold)] == ["rdf_below", "spectrum_below"]

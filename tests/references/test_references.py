@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from conservbench.references import find_reference, list_references
+from conservbench.references import CONSTANTS, find_profiles, find_reference, list_references
+from conservbench.references.reference import from_table
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +18,58 @@ def test_unknown_name_suggests_the_near_one():
 
 
 def test_references_have_titles_and_sources():
-    assert list(list_references()) == ["si-pbe"]
+    assert {"gan-gfn2", "si-pbe"} <= set(list_references())
     for name, title in list_references().items():
         assert title
-        assert all(find_reference(name).sources.values())
+        assert all(find_profiles(name).sources.values())
+
+
+def test_a_reference_without_a_crystal_is_one_of_motion_alone(monkeypatch):
+    moving = from_table({"name": "moving", "title": "t", "sources": {}, "rdf": {}})
+    monkeypatch.setattr("conservbench.references.find_profiles", lambda _: moving)
+    with pytest.raises(ValueError, match="reference 'moving' has no crystal at rest"):
+        find_reference("moving")
+
+
+def test_constants_of_another_family_are_refused():
+    table = {"name": "x", "title": "t", "sources": {}, "rdf": {}, "family": "hexagonal", "elastic": [1.0, 2.0, 3.0]}
+    table |= {"lattice_constant": 1.0, "force_constants": {}, "phonons": {}}
+    with pytest.raises(ValueError, match="3 elastic constants are not those of a 'hexagonal' crystal"):
+        from_table(table)
+
+
+@pytest.fixture(scope="module")
+def nitride():
+    return find_reference("gan-gfn2")
+
+
+def test_gallium_nitride_is_wurtzite_of_its_lattice(nitride):
+    """GFN2-xTB has a near 3.18 Å; measured are 3.189, 5.185 and 0.377."""
+    cell, positions = nitride.primitive.cell, nitride.primitive.positions
+    assert nitride.family == "hexagonal"
+    assert nitride.lattice_constant == pytest.approx(3.18, abs=0.01)
+    np.testing.assert_allclose(np.linalg.norm(cell, axis=1)[:2], nitride.lattice_constant)
+    assert cell[2, 2] / nitride.lattice_constant == pytest.approx(1.62, abs=0.02)
+    assert (positions[3, 2] - positions[2, 2]) / cell[2, 2] % 0.5 == pytest.approx(0.124, abs=0.005)
+    # Born's criteria of a hexagonal crystal, and that it is stiffer under pressure than under shear
+    C11, C12, C13, C33, C44 = nitride.elastic
+    assert len(nitride.elastic) == len(CONSTANTS["hexagonal"])
+    assert min(C11 - C12, C44, (C11 + C12) * C33 - 2 * C13**2) > 0
+
+
+def test_its_force_constants_and_phonons_are_those_of_wurtzite(nitride):
+    matrix = nitride.force_constants.matrix
+    np.testing.assert_allclose(matrix, matrix.transpose(1, 0, 3, 2), atol=1e-10)
+    np.testing.assert_allclose(matrix.sum(1), 0, atol=1e-9)
+    # a site on a threefold axis, and as many orbits of pairs as there are in the supercell
+    np.testing.assert_allclose(matrix[0, 0], np.diag(matrix[0, 0].diagonal()), atol=1e-9)
+    assert matrix[0, 0, 0, 0] == pytest.approx(matrix[0, 0, 1, 1], rel=1e-9)
+    named = {name: nitride.phonons.frequencies[index] for index, name in nitride.phonons.labels}
+    np.testing.assert_allclose(named["G"][:3], 0, atol=1e-3)
+    # pairs of equal modes at the centre, and of bands that meet at A
+    np.testing.assert_allclose(named["G"][3], named["G"][4], atol=1e-5)
+    np.testing.assert_allclose(named["A"][::2], named["A"][1::2], atol=1e-5)
+    assert (nitride.phonons.frequencies > -1e-3).all()
 
 
 def test_elastic_constants_are_the_published_ones(silicon):

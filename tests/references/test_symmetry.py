@@ -1,4 +1,4 @@
-"""Space groups of cubic supercells: orders known from tables, and a projection that is one."""
+"""Space groups of supercells: orders known from tables, and a projection that is one."""
 
 import numpy as np
 import pytest
@@ -26,6 +26,9 @@ def group_of(atoms):
         (bulk("NaCl", "rocksalt", a=5.6, cubic=True), 48 * 4),
         (bulk("Cu", "fcc", a=3.6), 48),
         (bulk("Si", "diamond", a=5.4, cubic=True) * (2, 1, 1), 16 * 8),
+        (bulk("GaN", "wurtzite", a=3.2, c=5.2, u=0.37), 12),
+        (bulk("GaN", "wurtzite", a=3.2, c=5.2, u=0.37) * 2, 12 * 8),
+        (bulk("Mg", "hcp", a=3.2, c=5.2), 24),
     ],
 )
 def test_orders_of_groups(atoms, order):
@@ -61,3 +64,24 @@ def test_orbits_hold_everything(diamond):
     pairs = group.orbits()
     np.testing.assert_allclose(group.expand(pairs, kept[pairs[:, 0], pairs[:, 1]]), kept, atol=1e-13)
     assert len(pairs) < 6
+
+
+def test_what_is_free_of_wurtzite_is_two_lengths_and_a_height():
+    group = group_of(bulk("GaN", "wurtzite", a=3.2, c=5.2, u=0.37))
+    strain, moves = np.random.default_rng(2).normal(size=(3, 3)), np.random.default_rng(3).normal(size=(4, 3))
+    kept = group.average_tensor(strain)
+    across = (strain[0, 0] + strain[1, 1]) / 2
+    np.testing.assert_allclose(kept, np.diag([across, across, strain[2, 2]]), atol=1e-12)
+    forces = group.average_vectors(moves)
+    np.testing.assert_allclose(forces[:, :2], 0.0, atol=1e-12)
+    # gallium is 0 and 2, nitrogen 1 and 3
+    np.testing.assert_allclose(forces[:, 2], np.tile([moves[::2, 2].mean(), moves[1::2, 2].mean()], 2))
+
+
+def test_rows_of_one_atom_of_each_element_are_all_there_is():
+    atoms = bulk("GaN", "wurtzite", a=3.2, c=5.2, u=0.37) * (2, 2, 1)
+    group = group_of(atoms)
+    whole = group.average(np.random.default_rng(4).normal(size=(16, 16, 3, 3)))
+    np.testing.assert_allclose(group.from_rows([0, 3], whole[[0, 3]]), whole, atol=1e-12)
+    with pytest.raises(ValueError, match="atom 1 is no image"):
+        group.from_rows([0], whole[[0]])

@@ -15,7 +15,9 @@ from conservbench.models.edip import EDIP
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.observables.force_constants import force_constants, matrix_distance
 from conservbench.observables.phonons import crystal, frequencies
+from conservbench.observables.rdf import smeared_rdf
 from conservbench.references import find_reference
+from conservbench.references.reference import from_table
 from conservbench.state import from_atoms
 from conservbench.training import reference as making
 
@@ -115,3 +117,32 @@ def test_reference_is_what_the_public_data_give(tmp_path, monkeypatch):
     order = making._order(atoms_of(given.supercell), sites)
     off = matrix.numpy()[np.ix_(order, order)] - given.matrix
     assert np.linalg.norm(off) == pytest.approx(given.remainder, rel=1e-6)
+
+
+def test_g_of_lgps_is_that_of_whole_trajectories_at_rest_in_their_cell(monkeypatch):
+    """Strained, sheared and other temperatures are left out; the blocks are trajectories of one length."""
+    frames = []
+    kinds = [("700 K", 1.0, 0.0)] * 3 + [("700 K", 1.02, 0.0), ("700 K", 1.0, 0.5)] + [("300 K", 1.0, 0.0)] * 2
+    for trajectory, (group, stretch, shear) in enumerate(kinds):
+        for seed in range(4 if trajectory else 3):
+            atoms = bulk("LiF", "rocksalt", a=4.0 * stretch, cubic=True)
+            atoms.set_cell(atoms.cell.array + np.array([[0, 0, 0], [0, 0, 0], [0, shear, 0]]), scale_atoms=True)
+            atoms.rattle(0.05, seed=10 * trajectory + seed)
+            atoms.info = {"group": group, "trajectory": trajectory}
+            frames.append(atoms)
+    known = type("Known", (), {"name": "lgps-xtb", "citation": "somebody"})
+    monkeypatch.setattr(making, "find_data_set", lambda _: known)
+    monkeypatch.setattr(making, "load_frames", lambda _, split: frames if split == "train" else [])
+    table = making.lgps_gfn1()
+    (profile,) = from_table(table).rdf.values()
+    assert (profile.blocks.shape, profile.n_frames, profile.temperature) == ((3, 100), 9, 700)
+    assert profile.volume == pytest.approx(8.0)
+    expected = smeared_rdf(from_atoms(frames[:3]), profile.r, 0.1).mean(0)
+    np.testing.assert_allclose(profile.blocks[0], expected, atol=1e-4)
+
+
+def test_a_reference_that_is_not_known_suggests_the_near_one(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["reference", "lgps-gnf1"])
+    with pytest.raises(SystemExit):
+        making.main()
+    assert "no reference 'lgps-gnf1'; did you mean 'lgps-gfn1'" in capsys.readouterr().err

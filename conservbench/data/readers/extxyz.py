@@ -22,7 +22,9 @@ _KEPT = ("temperature", "split", "trajectory")
 
 
 def read(path: Path) -> list[Atoms]:
-    """Labelled structures; keys ``group``, ``temperature``, ``split`` and ``trajectory`` of ``info`` are kept.
+    """Labelled structures, with the stress in eV/Å^3 where the file has it.
+
+    Keys ``group``, ``temperature``, ``split`` and ``trajectory`` of ``info`` are kept.
 
     Raises:
         ValueError: the file is cut off or damaged, or a frame is not as the format has it.
@@ -36,7 +38,10 @@ def read(path: Path) -> list[Atoms]:
         kept = {key: found.info[key] for key in _KEPT if key in found.info}
         group = str(found.info.get("group", "all"))
         bare = Atoms(numbers=found.numbers, positions=found.positions, cell=found.cell.array, pbc=found.pbc)
-        frames.append(labelled(bare, labels.get("energy"), labels.get("forces"), group, **kept))
+        frame = labelled(bare, labels.get("energy"), labels.get("forces"), group, **kept)
+        if "stress" in labels:
+            frame.calc.results["stress"] = labels["stress"]
+        frames.append(frame)
     return frames
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -16,12 +17,32 @@ from numpy.typing import ArrayLike, NDArray
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
 from conservbench.protocols.fidelity import judge as fidelity
-from conservbench.statistics import Interval, median_interval, ratio_interval
+from conservbench.protocols.survivors import of_survivors
+from conservbench.statistics import Interval, distance_from_interval, mean_interval, median_interval, ratio_interval
 
 FORCE: Final = "force_error"
 ENERGY: Final = "energy_error"
-UNITS: Final = {FORCE: "meV/Å", ENERGY: "meV/atom", "density_error": "1", "step_time": "µs/atom"}
+LITHIUM: Final = "diffusion_li"
+
+UNITS: Final = {
+    FORCE: "meV/Å",
+    ENERGY: "meV/atom",
+    "density_error": "1",
+    "step_time": "µs/atom",
+    LITHIUM: "1e-5 cm^2/s",
+}
 """Unit of each metric that the fidelity protocol has not."""
+
+BELOW: Final = {
+    "rdf_below": "1",
+    "spectrum_below": "1",
+    "diffusion_below": "Å^2/ps",
+    f"{LITHIUM}_below": UNITS[LITHIUM],
+}
+"""Unit of each metric that compares a system in motion with that of the model at the top of the ladder."""
+
+_PER_SECOND: Final = 10.0
+"""1e-5 cm^2/s in an Å^2/ps."""
 
 
 def judge(data: xr.Dataset) -> list[Finding]:
@@ -58,6 +79,44 @@ def of_labels(data: xr.Dataset) -> list[Finding]:
 
 
 _ZERO: Final = "up to a constant for the atoms of each element"
+
+
+def below(data: xr.Dataset, top: xr.Dataset) -> list[Finding]:
+    """How a system moves under one model beside how it moves under the model at the top of the ladder.
+
+    Squared distances of g(r) and of the vibrational spectrum, both freed of the noise of both; differences of diffusion
+    over pairs of replicas that share their starts. Replicas that exploded under either are left out.
+
+    Args:
+        data: what :func:`conservbench.protocols.complexity.measure.measure` returned.
+        top: likewise, of the model at the top.
+    """
+    if "rdf" not in data or "rdf" not in top:
+        return [Finding(metric, unit, None, Outcome.UNSUPPORTED, _MOVING) for metric, unit in BELOW.items()]
+    lasted = (data.explosion_time.isnull() & top.explosion_time.isnull()).values
+    mine, its = (each.isel(replica=np.flatnonzero(lasted)) for each in (data, top))
+    of_curves = {"rdf_below": "rdf", "spectrum_below": "spectrum"}
+    findings = [
+        of_survivors(metric, BELOW[metric], lasted, partial(distance_from_interval, [mine[name]], [its[name]]))
+        for metric, name in of_curves.items()
+    ]
+    if bool(data.is_crystal):
+        return findings
+    apart = fidelity.diffusion_of(mine) - fidelity.diffusion_of(its)
+    findings.append(of_survivors("diffusion_below", BELOW["diffusion_below"], lasted, partial(mean_interval, apart)))
+    if "Li" in data.element:
+        ions = _PER_SECOND * (_of_lithium(mine) - _of_lithium(its))
+        metric = f"{LITHIUM}_below"
+        findings.append(of_survivors(metric, BELOW[metric], lasted, partial(mean_interval, ions)))
+    return findings
+
+
+_MOVING: Final = "of a system in motion, another one"
+
+
+def _of_lithium(data: xr.Dataset) -> NDArray[np.float64]:
+    """(n_replicas,) Å^2/ps."""
+    return fidelity.diffusion_of(data, data.displacement_of.sel(element="Li"))
 
 
 def force_squares(data: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -117,9 +176,14 @@ def _of_crystal(data: xr.Dataset) -> list[Finding]:
 
 
 def _of_motion(data: xr.Dataset) -> list[Finding]:
-    if "rdf" in data:
-        return fidelity.of_motion(data)
-    return _none(tuple(fidelity.OF_MOTION), "of a system in motion, another one")
+    if "rdf" not in data:
+        return _none(tuple(fidelity.OF_MOTION), _MOVING)
+    findings = fidelity.of_motion(data)
+    if "Li" in data.element and not bool(data.is_crystal):
+        lasted = data.explosion_time.isnull().values
+        ions = _PER_SECOND * _of_lithium(data.isel(replica=np.flatnonzero(lasted)))
+        findings.append(of_survivors(LITHIUM, UNITS[LITHIUM], lasted, partial(mean_interval, ions)))
+    return findings
 
 
 def _of_time(data: xr.Dataset) -> Finding:

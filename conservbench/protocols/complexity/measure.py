@@ -20,12 +20,11 @@ from conservbench.protocols.fidelity.crystal import is_crystal_of, measure_cryst
 from conservbench.protocols.fidelity.liquid import measure_rdf
 from conservbench.protocols.speed import settings as speed
 from conservbench.protocols.speed.measure import measure as measure_speed
-from conservbench.references import find_reference
+from conservbench.references import Reference, find_profiles
 from conservbench.references.reference import Phonons
 from conservbench.scheme import Scheme
 
 if TYPE_CHECKING:
-    from conservbench.references import Reference
     from conservbench.references.reference import Sites
     from conservbench.systems import System
 
@@ -41,7 +40,8 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         an inner step; and what :func:`conservbench.protocols.fidelity.liquid.measure_rdf` gives of a system of which
         the reference has a g(r), what :func:`conservbench.protocols.fidelity.crystal.measure_crystal` gives of its
         crystal, its last wave vectors being a mesh for the density of states; the first ``path`` of them are those of
-        the reference. How the labels ended is in the attributes ``labels_outcome`` and ``labels_reason``.
+        the reference. How the labels ended is in the attributes ``labels_outcome`` and ``labels_reason``; ``top`` is
+        the model that systems in motion are compared with.
 
     Raises:
         UnsupportedError: the model lacks a channel or an element, or the reference knows nothing of the system and
@@ -74,11 +74,12 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
 
 
 def _properties(model: Model, scheme: Scheme, system: System, settings: Settings, report: Report) -> xr.Dataset:
-    reference = find_reference(settings.reference)
+    reference = find_profiles(settings.reference)
     profile = reference.rdf.get(system.name)
     if profile is not None:
-        data = measure_rdf(model, scheme, system, profile, settings, report)
-    elif is_crystal_of(system.sites, reference):
+        sampled = replace(system, temperature=settings.temperature or system.temperature)
+        data = measure_rdf(model, scheme, sampled, profile, settings, report).assign_attrs(top=settings.top)
+    elif isinstance(reference, Reference) and is_crystal_of(system.sites, reference):
         data = measure_crystal(model, scheme, system.sites, with_mesh(reference, settings.mesh))
         data.attrs |= {"path": len(reference.phonons.points), "density_width": settings.width}
     elif settings.labels:

@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 import xarray as xr
 
-from conservbench.plot import Axis, Plot, line
+from conservbench.plot import MOST_POINTS, Axis, Plot, line
 from conservbench.protocols.complexity.judge import along_path, densities
-from conservbench.protocols.curves import drawn
+from conservbench.protocols.curves import drawn, mean_line
 from conservbench.protocols.fidelity.plots import of_crystal, of_motion
 
 _PARTS: Final = 12
@@ -25,6 +25,8 @@ def plots(data: xr.Dataset) -> list[Plot]:
     made = [_errors(data)] if "force" in data else []
     if "rdf" in data:
         made += of_motion(data)
+    if "spectrum" in data and bool(data.explosion_time.isnull().any()):
+        made.append(_spectrum(data))
     if "frequency" in data:
         made += [*of_crystal(along_path(data)), _density(data)]
     return drawn(made)
@@ -45,6 +47,20 @@ def _errors(data: xr.Dataset) -> Plot:
         (line("", x, y),),
         "Atoms of all test frames in twelve parts of equal number. An error that grows with the force is of hot and "
         "distorted structures; one that does not vanish with it is of the crystal too.",
+    )
+
+
+def _spectrum(data: xr.Dataset) -> Plot:
+    sound = data.spectrum.values[data.explosion_time.isnull().values]
+    return Plot(
+        "spectrum",
+        "Vibrational spectrum of the trajectory",
+        Axis("frequency", "THz"),
+        Axis("density of states", "1/THz"),
+        (mean_line("", data.vibration, sound, MOST_POINTS),),
+        "The Fourier transform of the autocorrelation of velocities, by mass: lines are as wide as one over the "
+        "longest lag. What it has at zero is diffusion. The band is the 95 % interval of the mean over the replicas "
+        "that lasted.",
     )
 
 

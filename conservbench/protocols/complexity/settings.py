@@ -20,6 +20,8 @@ class Settings(Sampling):
         groups: name and regular expression of each group of frames: a frame is of the first whose expression is found
             in its group and description, as the data set has them, with a space between.
         reference: name of the reference of the properties; empty for none.
+        top: the model that the dynamics of all others are compared with, measured in the same run; empty for none.
+        temperature: K at which a system in motion is sampled; its own by 0.
         mesh: points of the density of states along each reciprocal vector of the primitive cell.
         width: THz, standard deviation of the Gaussian that each mode of the density of states is.
         rounds: times that a step is timed; none by 0.
@@ -33,6 +35,8 @@ class Settings(Sampling):
     labels: str = ""
     groups: tuple[tuple[str, str], ...] = ()
     reference: str = ""
+    top: str = ""
+    temperature: float = 0.0
     mesh: int = 6
     width: float = 0.4
     rounds: int = 0
@@ -41,7 +45,7 @@ class Settings(Sampling):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least(1, self, "mesh", "steps")
-        require_at_least(0, self, "rounds")
+        require_at_least(0, self, "rounds", "temperature")
         require_positive(self, "width")
         if not self.labels and not self.reference:
             raise ValueError("labels and reference are empty; expected one of them or both")

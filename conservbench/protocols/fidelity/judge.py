@@ -40,7 +40,12 @@ OF_CRYSTAL: Final = {
     "phonon_scale": "1",
     "imaginary_modes": "1",
 }
-"""Unit of each metric of a crystal at rest."""
+"""Unit of each metric of a crystal at rest, whatever its family."""
+
+OF_HEXAGONAL: Final = {"lattice_c_error": "Å", "internal_error": "1", "c13": "GPa", "c33": "GPa"}
+"""Unit of each metric of a hexagonal crystal alone."""
+
+_UNITS: Final = {**OF_CRYSTAL, **OF_HEXAGONAL}
 
 OF_MOTION: Final = {
     "rdf_error": "1",
@@ -204,20 +209,44 @@ def cubic_constants(matrix: ArrayLike) -> tuple[float, float, float]:
     return float(np.trace(c[:3, :3]) / 3), float(across / 6), float(np.trace(c[3:, 3:]) / 6)
 
 
+def hexagonal_constants(matrix: ArrayLike) -> tuple[float, float, float, float, float]:
+    """C11, C12, C44, C13 and C33 of a (6, 6) Mandel matrix, averaged over directions across the axis, which is z."""
+    c = np.asarray(matrix, dtype=float)
+    pressed, sheared = c[:2, :2].sum() / 2, (c[0, 0] + c[1, 1] - c[0, 1] - c[1, 0]) / 2
+    sheared = (sheared + c[5, 5]) / 2
+    across = (c[:2, 2].sum() + c[2, :2].sum()) / 4
+    upright = (c[3, 3] + c[4, 4]) / 4
+    return float(pressed + sheared) / 2, float(pressed - sheared) / 2, float(upright), float(across), float(c[2, 2])
+
+
 def _of_lattice(data: xr.Dataset) -> list[Finding]:
+    metrics = {metric: name for metric, name in _LENGTHS.items() if f"reference_{name}" in data}
     if "lattice_constant" not in data:
-        return _ended(data, "lattice", ("lattice_error",))
-    return [_sure("lattice_error", float(data.lattice_constant - data.reference_lattice_constant), data, "lattice")]
+        return _ended(data, "lattice", tuple(metrics))
+    return [
+        _sure(metric, float(data[name] - data[f"reference_{name}"]), data, "lattice")
+        for metric, name in metrics.items()
+    ]
+
+
+_LENGTHS: Final = {
+    "lattice_error": "lattice_constant",
+    "lattice_c_error": "lattice_constant_c",
+    "internal_error": "internal_parameter",
+}
+"""Metric of each length that a crystal may be free to have."""
 
 
 def _of_elastic(data: xr.Dataset) -> list[Finding]:
-    metrics = ("elastic_error", "c11", "c12", "c44", "elastic_stability")
+    hexagonal = data.attrs.get("family") == "hexagonal"
+    metrics = ("elastic_error", "c11", "c12", "c44", *(("c13", "c33") if hexagonal else ()), "elastic_stability")
     if "elastic_constants" not in data:
         return _ended(data, "elastic", metrics)
     c = data.elastic_constants.values
     # Born: a crystal is stable where no strain lowers its energy
     softest = float(np.linalg.eigvalsh(0.5 * (c + c.T))[0])
-    values = (elastic_error(c, data.reference_elastic_constants), *cubic_constants(c), softest)
+    constants = hexagonal_constants(c) if hexagonal else cubic_constants(c)
+    values = (elastic_error(c, data.reference_elastic_constants), *constants, softest)
     return [_sure(metric, value, data, "elastic") for metric, value in zip(metrics, values, strict=True)]
 
 
@@ -239,12 +268,14 @@ def _of_diffusion(sound: xr.Dataset, found: Callable[[str, Callable[[], Interval
     if "is_crystal" in sound and bool(sound.is_crystal):
         reason = "atoms of a crystal stay at their sites"
         return Finding("diffusion", OF_MOTION["diffusion"], None, Outcome.UNSUPPORTED, reason)
-    return found("diffusion", lambda: _diffusion(sound))
+    return found("diffusion", lambda: mean_interval(diffusion_of(sound)))
 
 
-def _diffusion(sound: xr.Dataset) -> Interval:
-    longest = float(sound.lag[-1])
-    return mean_interval(diffusion(sound.lag, sound.mean_squared_displacement, (FIT * longest, longest)))
+def diffusion_of(data: xr.Dataset, displacement: xr.DataArray | None = None) -> Series:
+    """(n_replicas,) diffusion coefficient, Å^2/ps, of all atoms or of a mean squared displacement (replica, lag)."""
+    longest = float(data.lag[-1])
+    squares = data.mean_squared_displacement if displacement is None else displacement
+    return diffusion(data.lag, squares, (FIT * longest, longest))
 
 
 def _exact(value: float) -> Interval:
@@ -252,12 +283,12 @@ def _exact(value: float) -> Interval:
 
 
 def _sure(metric: str, value: float, data: xr.Dataset, part: str) -> Finding:
-    return Finding(metric, OF_CRYSTAL[metric], _exact(value), reason=str(data.attrs.get(f"{part}_reason", "")))
+    return Finding(metric, _UNITS[metric], _exact(value), reason=str(data.attrs.get(f"{part}_reason", "")))
 
 
 def _ended(data: xr.Dataset, part: str, metrics: tuple[str, ...]) -> list[Finding]:
     outcome, reason = Outcome(data.attrs[f"{part}_outcome"]), str(data.attrs[f"{part}_reason"])
-    return [Finding(metric, OF_CRYSTAL[metric], None, outcome, reason) for metric in metrics]
+    return [Finding(metric, _UNITS[metric], None, outcome, reason) for metric in metrics]
 
 
 def _none(metrics: dict[str, str], reason: str) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Measure g(r) and diffusion in a heat bath, with the g(r) of the reference beside them.
+"""Measure g(r), diffusion and the vibrational spectrum in a heat bath, with the g(r) of the reference beside them.
 
 The bath is stochastic velocity rescaling, which holds the temperature of forces that put energy in (their power P times
 2 tau over the heat capacity of the momenta is what it misses it by) and, one factor for all momenta, leaves diffusion
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 import xarray as xr
+from ase.data import chemical_symbols
 from torch import Tensor
 
 from conservbench.dynamics.integrator import integrator
@@ -22,16 +23,17 @@ from conservbench.dynamics.noise import Noise
 from conservbench.dynamics.simulate import Observe, Recording, advance, simulate
 from conservbench.dynamics.thermostat import in_bath, thermostat
 from conservbench.models.base import Model, UnsupportedError, check_support
-from conservbench.observables.msd import mean_squared_displacement
+from conservbench.observables.msd import mean_squared_displacement, squared_displacement
 from conservbench.observables.rdf import smeared_rdf
 from conservbench.observables.temperature import cooler_than, temperature
+from conservbench.observables.vdos import velocity_autocorrelation, vibrational_density
 from conservbench.outcome import Outcome
 from conservbench.protocols.base import Report, within
 from conservbench.protocols.crystals import is_crystal
 from conservbench.protocols.fidelity.settings import Sampling
 from conservbench.protocols.sampling import steps_lasting, whole_steps
 from conservbench.scheme import Scheme
-from conservbench.state import from_atoms
+from conservbench.state import State, from_atoms, select
 from conservbench.units import FEMTOSECOND
 
 if TYPE_CHECKING:
@@ -48,12 +50,14 @@ def measure_rdf(
     """Equilibrate each replica under the scheme's own forces and the bath, then record it.
 
     Returns:
-        Dimensions replica, time (ps), r (Å) and lag (ps). ``rdf`` (replica, r) is the mean over the record of g(r),
-        smeared like that of the reference; it and ``mean_squared_displacement`` (replica, lag) are NaN for a replica
-        that exploded, ``temperature`` (replica, time) from then on; ``explosion_time`` (replica) in ps is NaN for one
-        that lasted and 0 for one that was lost before the record. ``reference_rdf`` (r) is the mean of
-        ``reference_rdf_blocks`` (block, r), which are independent of each other; ``is_crystal`` says whether the system
-        is one, where nothing diffuses; the attribute ``rdf_width`` is in Å, ``target_temperature`` in K.
+        Dimensions replica, time (ps), r (Å), lag (ps), vibration (THz) and element. ``rdf`` (replica, r) is the mean
+        over the record of g(r), smeared like that of the reference; it, ``mean_squared_displacement`` (replica, lag),
+        that of each element, ``displacement_of`` (replica, element, lag), and ``spectrum`` (replica, vibration) in
+        1/THz, of velocities with lags up to the longest, are NaN for a replica that exploded, ``temperature`` (replica,
+        time) from then on; ``explosion_time`` (replica) in ps is NaN for one that lasted and 0 for one that was lost
+        before the record. ``reference_rdf`` (r) is the mean of ``reference_rdf_blocks`` (block, r), which are
+        independent of each other; ``is_crystal`` says whether the system is one, where nothing diffuses; the attribute
+        ``rdf_width`` is in Å, ``target_temperature`` in K.
 
     Raises:
         UnsupportedError: the model lacks a channel or an element, the stride does not fit the sampling, or the
@@ -76,6 +80,7 @@ def measure_rdf(
     noise = Noise(settings.seed)
     bath = thermostat("svr", system.temperature, settings.tau * FEMTOSECOND, noise)
     move = in_bath(engine, bath, settings.time_step * FEMTOSECOND)
+    n_atoms = int(start.counts[0])
     share = settings.equilibration_time / (settings.equilibration_time + settings.duration)
     equilibrated = advance(
         bath.init(engine.init(start.replace(momenta=draw_momenta(start, system.temperature, noise)))),
@@ -91,15 +96,15 @@ def measure_rdf(
         n_replicas=settings.replicas,
         n_records=settings.n_samples,
         interval=interval,
-        observe=_observables(int(start.counts[0]), reference),
+        observe=_observables(n_atoms, reference),
         healthy=healthy,
         report=within(report, share, 1.0),
     )
-    data = _dataset(recording, start.masses[: int(start.counts[0])], reference, settings)
+    data = _dataset(recording, select(start, [0]), reference, settings)
     label = {"units": "1", "long_name": "whether atoms stay at their sites"}
     data["is_crystal"] = ((), is_crystal(system), label)
     data.attrs |= {
-        "n_atoms": int(start.counts[0]),
+        "n_atoms": n_atoms,
         "scheme": scheme.kind,
         "stride": scheme.stride,
         "target_temperature": system.temperature,
@@ -128,17 +133,28 @@ def _observables(n_atoms: int, reference: Profile) -> dict[str, Observe]:
         "rdf": rdf,
         "temperature": temperature,
         "positions": lambda md: md.positions.view(-1, n_atoms, 3),
+        "velocities": lambda md: (md.momenta / md.masses[:, None]).view(-1, n_atoms, 3),
     }
 
 
-def _dataset(recording: Recording[MDState], masses: Tensor, reference: Profile, settings: Sampling) -> xr.Dataset:
+def _dataset(recording: Recording[MDState], frame: State, reference: Profile, settings: Sampling) -> xr.Dataset:
     times = np.arange(settings.n_samples + 1) * settings.sample_every * 1e-3
-    squares = np.full((settings.replicas, settings.n_lags), np.nan)
+    masses, numbers = frame.masses.cpu().numpy(), frame.numbers.cpu().numpy()
+    kinds = sorted(set(numbers.tolist()))
+    squares = np.full((settings.replicas, 1 + len(kinds), settings.n_lags), np.nan)
     rdf = np.full((settings.replicas, len(reference.r)), np.nan)
+    frequencies, _ = vibrational_density(np.ones(settings.n_lags), settings.sample_every)
+    spectra = np.full((settings.replicas, len(frequencies)), np.nan)
     for replica in np.flatnonzero(recording.exploded < 0):
-        moved = mean_squared_displacement(recording.series["positions"][replica], masses.cpu().numpy())
-        squares[replica] = moved[: settings.n_lags]
+        path = recording.series["positions"][replica]
+        squares[replica, 0] = mean_squared_displacement(path, masses)[: settings.n_lags]
+        # about the centre of all, which a bath leaves where it was
+        centred = path - np.average(path, axis=1, weights=masses)[:, None]
+        for index, number in enumerate(kinds, 1):
+            squares[replica, index] = squared_displacement(centred[:, numbers == number])[: settings.n_lags]
         rdf[replica] = recording.series["rdf"][replica].mean(0)
+        correlation = velocity_autocorrelation(recording.series["velocities"][replica], masses)
+        _, spectra[replica] = vibrational_density(correlation[: settings.n_lags], settings.sample_every)
     ends = np.where(recording.exploded >= 0, times[recording.exploded], np.nan)
     return xr.Dataset(
         {
@@ -160,8 +176,18 @@ def _dataset(recording: Recording[MDState], masses: Tensor, reference: Profile, 
             ),
             "mean_squared_displacement": (
                 ("replica", "lag"),
-                squares,
+                squares[:, 0],
                 {"units": "Å^2", "long_name": "mean squared displacement"},
+            ),
+            "displacement_of": (
+                ("replica", "element", "lag"),
+                squares[:, 1:],
+                {"units": "Å^2", "long_name": "mean squared displacement of each element"},
+            ),
+            "spectrum": (
+                ("replica", "vibration"),
+                spectra,
+                {"units": "1/THz", "long_name": "vibrational density of states of the trajectory"},
             ),
             "explosion_time": (
                 "replica",
@@ -183,6 +209,12 @@ def _dataset(recording: Recording[MDState], masses: Tensor, reference: Profile, 
                 {"units": "1", "long_name": "stretch of the dynamics of the reference"},
             ),
             "r": ("r", reference.r, {"units": "Å", "long_name": "distance"}),
+            "element": (
+                "element",
+                [chemical_symbols[number] for number in kinds],
+                {"units": "1", "long_name": "element"},
+            ),
+            "vibration": ("vibration", frequencies, {"units": "THz", "long_name": "frequency of a vibration"}),
         },
     )
 

@@ -36,6 +36,7 @@ def test_extended_xyz(tmp_path, suffix):
     assert atoms.get_chemical_formula() == "GaN"
     assert atoms.get_potential_energy() == -2.5
     np.testing.assert_array_equal(atoms.get_forces(), [[1.0, -0.5, 0.25], [-1.0, 0.5, -0.25]])
+    np.testing.assert_array_equal(atoms.get_stress(), [1.0, 2.0, 3.0, 0.0, 0.0, 0.0])
     np.testing.assert_array_equal(atoms.positions[0], [1.5, 2.0, -3.25])
     assert atoms.info == {"group": "hot", "temperature": 300.0, "split": "test"}
     assert atoms.pbc.all()
