@@ -1,9 +1,10 @@
 """What makes labelled structures usable: finite labels, known elements, sound cells, plausible units.
 
-Units cannot be read off a file, but three numbers give wrong ones away. Distances in units of the sum of two covalent
-radii: near one where they are in Å, near two where they are in bohr. The size of forces. And the work of the forces on
-the way between frames that are near each other, by the trapezoid rule, which is exact in a harmonic well: it is the
-difference of the energies if both are in the same units.
+Units cannot be read off a file, but four numbers give wrong ones away. Distances in units of the sum of two covalent
+radii: near one where they are in Å, near two where they are in bohr. The size of forces. The work of the forces on the
+way between frames that are near each other, by the trapezoid rule, which is exact in a harmonic well: it is the
+difference of the energies if both are in the same units. And where both are in the same wrong ones, how stiff bonds are
+(:mod:`conservbench.data.stiffness`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from ase.data import atomic_numbers, covalent_radii
 from ase.geometry import find_mic
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
+
+from conservbench.data.stiffness import bond_stiffness
 
 CLASH: Final = 0.4
 """Sums of covalent radii; atoms that are nearer are in no structure."""
@@ -41,6 +44,10 @@ AGREEMENT: Final = (0.25, 1.6)
 """Within which the ratio of energy differences to the work of the forces lies if both are in the same units: wells that
 are not harmonic make the work too large. Energies in hartree and forces in hartree/bohr, with lengths in Å, are apart
 by the factor 1.89; other units that are mixed up, by 13 or more."""
+
+BONDS: Final = (0.15, 1 / 0.15)
+"""Within which the ratio of how stiff bonds are to how stiff their lengths let expect lies in eV and Å: it is 0.35 in
+salt and 1.5 in benzene. Labels in rydberg, hartree or kcal/mol change it by 14 or more."""
 
 _NOBLE: Final = tuple(atomic_numbers[symbol] for symbol in ("He", "Ne", "Ar", "Kr", "Xe", "Rn"))
 _TOUCHING: Final = 2.2
@@ -167,7 +174,7 @@ def _distances(atoms: Atoms) -> str | None:
 
 
 def _units(frames: Sequence[Atoms]) -> list[Problem]:
-    checks = (_long, _strong, _disagreeing)
+    checks = (_long, _strong, _disagreeing, _stiff)
     return [problem for check in checks if frames and (problem := check(frames))][:1]
 
 
@@ -207,6 +214,17 @@ def _disagreeing(frames: Sequence[Atoms]) -> Problem | None:
         return Problem(0, "energies rise where the forces do work: these are gradients; forces have the other sign")
     said = f"energies change {ratio:.3g} times as much as the work of the forces says"
     return Problem(0, f"{said}: they are not in eV and eV/Å, or lengths are not in Å")
+
+
+def _stiff(frames: Sequence[Atoms]) -> Problem | None:
+    """Energies and forces that are scaled alike, by how stiff bonds are."""
+    found = bond_stiffness(frames)
+    if found is None or BONDS[0] < found < BONDS[1]:
+        return None
+    how = f"{1 / found:.3g} times softer" if found < 1.0 else f"{found:.3g} times stiffer"
+    units = "hartree, rydberg" if found < 1.0 else "kcal/mol, kJ/mol"
+    said = f"bonds are {how} than their lengths let expect: labels must be in {units} or the like"
+    return Problem(0, f"{said}; expected eV and eV/Å")
 
 
 def energy_force_ratio(frames: Sequence[Atoms]) -> float | None:

@@ -94,6 +94,8 @@ def test_structures_are_sound(silicon):
         ({"energies": KCAL, "forces": KCAL}, "must be in kcal/mol/Å"),
         ({"energies": units.Hartree, "forces": units.Hartree / units.Bohr}, "1.8.* times as much as the work"),
         ({"forces": -1.0}, "forces have the other sign"),
+        ({"energies": units.Hartree, "forces": units.Hartree}, r"softer than .* must be in hartree, rydberg"),
+        ({"energies": units.Ry, "forces": units.Ry}, r"softer than .* must be in hartree, rydberg"),
     ],
 )
 def test_units_that_cannot_be(silicon, units_of_file, reason):
@@ -157,6 +159,22 @@ def test_public_sets_whose_energies_and_forces_disagree_are_refused(reference_da
     assert problems(frames) == []
     with pytest.raises(ValueError, match=r"times as much as the work|other sign"):
         require_usable(scaled(frames, **units_of_file), name)
+
+
+@pytest.mark.parametrize("name", ["ethanol", "mlearn-si"])
+def test_public_sets_in_other_units_of_energy_are_refused(reference_data, name):
+    frames = load_all(find_data_set(name))
+    for unit in (units.Hartree, units.Ry):
+        with pytest.raises(ValueError, match=r"bonds are .* softer than their lengths let expect"):
+            require_usable(scaled(frames, energies=unit, forces=unit), name)
+
+
+def test_cold_frames_in_other_units_are_refused():
+    frames = [atoms for atoms in load_all(find_data_set("ethanol-xtb")) if atoms.info["temperature"] == 200.0][:40]
+    assert problems(frames) == []
+    for unit, how in ((units.Hartree, "softer"), (units.Ry, "softer"), (2.0 * KCAL, "stiffer")):
+        with pytest.raises(ValueError, match=f"bonds are .* times {how} than their lengths"):
+            require_usable(scaled(frames, energies=unit, forces=unit), "cold")
 
 
 @pytest.mark.parametrize(("name", "unit"), [("ethanol", KCAL), ("fitsnap-si", KCAL), ("water", KCAL)])

@@ -161,7 +161,7 @@ def _story(trajectory: Trajectory, record: Record) -> dict[str, Any]:
 
 
 def _versions(card: Labelling, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Versions of the packages of the calculator, and how many frames they labelled; None where nobody wrote it down."""
+    """Versions of the packages of the calculator, and how many frames they labelled; None where none is known."""
     kept = [frame for each, record in zip(card.plan(), records, strict=True) for frame in record.frames[: each.frames]]
     counts = Counter(json.dumps(frame.packages, sort_keys=True) for frame in kept)
     return [{"packages": json.loads(said), "frames": count} for said, count in counts.items()]
