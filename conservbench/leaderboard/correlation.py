@@ -5,7 +5,8 @@ forces apart. An interval takes the models as drawn from more of their kind, and
 distribution: a bootstrap gives the standard error of Fisher's transform of the coefficient, which is not taken below
 that of normal theory (Fisher, Metron 1, 3, 1921; of ranks: Bonett and Wright, Psychometrika 65, 23, 2000), for a ladder
 in perfect order has no spread of its own; Student's t makes the ends. For 5 to 15 models and normal errors whose
-correlation is 0 to 0.9, simulated intervals cover it in 94 to 100 %: they are rather too wide than too narrow.
+correlation is 0 to 0.97, simulated intervals cover it in 96 to 100 %: they are rather too wide than too narrow. Of ten
+models whose correlation is 0.99, Kendall's cover it in 88 %.
 """
 
 from __future__ import annotations
@@ -70,14 +71,21 @@ class Point:
         forces: which it is run by.
         control: whether its answer was known beforehand, as that of a classical potential.
         fit: its error on labels.
-        other: its error of the property, as its size where near zero is better, or its cost.
+        measured: its error of the property, or its cost.
+        near_zero: whether the size of that is what counts.
     """
 
     model: str
     forces: Forces
     control: bool
     fit: Interval
-    other: Interval
+    measured: Interval
+    near_zero: bool = False
+
+    @property
+    def other(self) -> Interval:
+        """What is measured, as its size where near zero is better."""
+        return self.measured.size if self.near_zero else self.measured
 
 
 @dataclass(frozen=True)
@@ -89,8 +97,8 @@ class Correlation:
         points: the models.
         lost: models without a value of the property, as it exploded or failed.
         spearman: None for fewer than :data:`LEAST` models, or values that do not vary.
-        kendall: likewise.
-        pearson: likewise.
+        kendall: likewise, and for one model more: its transform has no standard error of four.
+        pearson: as Spearman's.
     """
 
     forces: Forces
@@ -170,10 +178,11 @@ def _ladders(cells: Sequence[ScoredCell], elements: str) -> list[Ladder]:
     others += [metrics[COST]] if COST in metrics else []
     card = cells[-1].protocol
     found = []
+    systems = tuple(dict.fromkeys(cell.system for cell in cells))
     for fit in fits:
-        errors = {_model(cell): score for cell in cells if (score := _score(cell, fit)) is not None}
-        for other in others:
-            for system in dict.fromkeys(cell.system for cell in cells):
+        for system in systems:
+            errors = _errors(cells, fit, system)
+            for other in others:
                 here = [cell for cell in cells if cell.system == system and _model(cell) in errors]
                 if other.timed and not on_one_machine(here):
                     continue
@@ -184,6 +193,18 @@ def _ladders(cells: Sequence[ScoredCell], elements: str) -> list[Ladder]:
                     title = str(card.get("title") or card["name"])
                     found.append(Ladder(title, card["version"], cells[-1].tier, elements, fit, other, system, kinds))
     return found
+
+
+def _errors(cells: Sequence[ScoredCell], fit: Metric, system: str) -> dict[tuple[str, str], Score]:
+    """Errors on labels that go with properties of a system: those taken on it, or on the one that has any.
+
+    Nothing where labels were compared on several systems, of which this is none: whose are meant is not known.
+    """
+    of: dict[str, dict[tuple[str, str], Score]] = {}
+    for cell in cells:
+        if (score := _score(cell, fit)) is not None:
+            of.setdefault(cell.system, {})[_model(cell)] = score
+    return of.get(system) or (next(iter(of.values())) if len(of) == 1 else {})
 
 
 def _model(cell: ScoredCell) -> tuple[str, str]:
@@ -205,9 +226,8 @@ def _kind(
             ending = cell.outcome if missed is None else missed.outcome
             lost += [name] if ending in NO_VALUE else []
             continue
-        value = _interval(score)
-        sized = value.size if other.better == "zero" else value
-        points.append(Point(name, kind, cell.is_control, _interval(errors[_model(cell)]), sized))
+        fit = _interval(errors[_model(cell)])
+        points.append(Point(name, kind, cell.is_control, fit, _interval(score), other.better == "zero"))
     if not points and not lost:
         return None
     three = _three(points) if len(points) >= LEAST else (None, None, None)
@@ -216,48 +236,59 @@ def _kind(
 
 def _three(points: Sequence[Point]) -> tuple[Interval | None, Interval | None, Interval | None]:
     rng = np.random.default_rng(0)
-    x, y = ([getattr(point, name) for point in points] for name in ("fit", "other"))
+    n = len(points)
+    # half of what an exchange of neighbours takes from a perfect order
+    of_ranks, of_pairs = 6.0 / (n * (n * n - 1)), 2.0 / (n * (n - 1))
     return (
-        correlation_interval(spearman, x, y, lambda r, n: math.sqrt((1.0 + 0.5 * r * r) / (n - 3)), rng),
-        correlation_interval(kendall, x, y, lambda _, n: math.sqrt(0.437 / max(n - 4, 1)), rng),
-        correlation_interval(pearson, x, y, lambda _, n: math.sqrt(1.0 / (n - 3)), rng),
+        correlation_interval(spearman, points, lambda r: math.sqrt((1.0 + 0.5 * r * r) / (n - 3)), of_ranks, rng),
+        correlation_interval(kendall, points, lambda _: math.sqrt(0.437 / (n - 4)), of_pairs, rng)
+        if n > LEAST
+        else None,
+        correlation_interval(pearson, points, lambda _: math.sqrt(1.0 / (n - 3)), of_ranks, rng),
     )
 
 
 def correlation_interval(
     coefficient: Coefficient,
-    x: Sequence[Interval],
-    y: Sequence[Interval],
-    normal: Callable[[float, int], float],
+    points: Sequence[Point],
+    normal: Callable[[float], float],
+    quantum: float,
     rng: np.random.Generator,
 ) -> Interval | None:
     """A correlation with its interval; see the module.
 
     Args:
         coefficient: what to compute.
-        x: of each model, :data:`LEAST` or more.
-        y: likewise.
-        normal: standard error of Fisher's transform by normal theory, of the coefficient and the number of models.
+        points: the models, :data:`LEAST` or more.
+        normal: standard error of Fisher's transform by normal theory, of the coefficient.
+        quantum: a coefficient that is perfect is taken to be as good as one that lacks this much.
         rng: of the bootstrap.
 
     Returns:
-        None where one of them never varies.
+        None where one of the two never varies.
     """
-    n = len(x)
-    values = [np.array([each.value for each in side]) for side in (x, y)]
-    value = float(coefficient(*values))
+    n = len(points)
+    near_zero = points[0].near_zero
+    sides = [each.fit for each in points], [each.measured for each in points]
+
+    def of(x: Values, y: Values) -> Values:
+        # the noise is that of what was measured, before its size is taken
+        return coefficient(x, np.abs(y) if near_zero else y)
+
+    values = [np.array([each.value for each in side]) for side in sides]
+    value = float(of(*values))
     if not math.isfinite(value):
         return None
     drawn = rng.integers(0, n, (DRAWS, n))
-    noisy = [
-        (mean + _spread(side) * rng.standard_normal((DRAWS, n)))[np.arange(DRAWS)[:, None], drawn]
-        for mean, side in zip(values, (x, y), strict=True)
-    ]
-    found = coefficient(*noisy)
-    # one that is perfect is as good as one that is half an exchange of neighbours away
-    most = 1.0 - 6.0 / (n * (n * n - 1))
+    found = of(
+        *(
+            (mean + _spread(side) * rng.standard_normal((DRAWS, n)))[np.arange(DRAWS)[:, None], drawn]
+            for mean, side in zip(values, sides, strict=True)
+        )
+    )
+    most = 1.0 - quantum
     turned = np.arctanh(np.clip(found[np.isfinite(found)], -most, most))
-    error = max(float(turned.std()) if len(turned) else 0.0, normal(value, n))
+    error = max(float(turned.std()) if len(turned) else 0.0, normal(value))
     centre = math.atanh(min(max(value, -most), most))
     half = float(stdtrit(n - 2, 0.5 + 0.5 * LEVEL)) * error
     low, high = math.tanh(centre - half), math.tanh(centre + half)

@@ -110,6 +110,22 @@ class Tunable(Model, Protocol):
         ...
 
 
+@runtime_checkable
+class Uncertain(Model, Protocol):
+    """A model that says how uncertain its forces of the gradient channel are."""
+
+    def uncertainty(self, state: State) -> Tensor:
+        """Standard deviation of each component of the forces, (n_atoms, 3), eV/Å.
+
+        Args:
+            state: any batch.
+
+        Raises:
+            UnsupportedError: it cannot be asked this, or not within reasonable time and memory.
+        """
+        ...
+
+
 def in_precision_of(model: Tunable, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Parameters in the precision of a model's own, attached to those given."""
     own = model.parameters

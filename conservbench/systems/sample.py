@@ -1,8 +1,8 @@
 """Make the snapshots of a system: ``python -m conservbench.systems.sample NAME``. Run once; the file is kept.
 
-Silicon is moved by its Stillinger-Weber potential, silicon carbide by springs, ethanol by GFN2-xTB, water by a network
-of this suite, under ASE's Langevin thermostat, from a fixed seed. The numbers depend on the order of floating-point
-sums, so that another machine samples other, equally good snapshots.
+Silicon is moved by its Stillinger-Weber potential, silicon carbide by springs, ethanol by GFN2-xTB, and water, gallium
+nitride and LGPS by networks of this suite, under ASE's Langevin thermostat, from a fixed seed. The numbers depend on
+the order of floating-point sums, so that another machine samples other, equally good snapshots.
 """
 
 from __future__ import annotations
@@ -22,24 +22,27 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
-from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.tip3p import TIP3P, angleHOH, rOH
 from ase.constraints import FixBondLengths
 from ase.data import atomic_masses
+from ase.io import read
 from ase.md.langevin import Langevin
 from scipy.spatial.transform import Rotation
 
 from conservbench.cards import find_model
 from conservbench.models.ase import ASEModel
 from conservbench.models.base import Model
+from conservbench.models.calculator import ForceCalculator
 from conservbench.models.load import load_model
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.models.toy import Field, ToyModel
-from conservbench.state import from_atoms
 from conservbench.systems import System
 
 XTB_CITATION = (
     "C. Bannwarth, S. Ehlert and S. Grimme, J. Chem. Theory Comput. 15, 1652 (2019), doi:10.1021/acs.jctc.8b01176"
+)
+GFN1_CITATION = (
+    "S. Grimme, C. Bannwarth and P. Shushkov, J. Chem. Theory Comput. 13, 1989 (2017), doi:10.1021/acs.jctc.7b00118"
 )
 WATER_CITATION = "H. Wang et al., Comput. Phys. Commun. 228, 178 (2018), doi:10.1016/j.cpc.2018.03.016"
 TIP3P_CITATION = "W. L. Jorgensen et al., J. Chem. Phys. 79, 926 (1983), doi:10.1063/1.445869"
@@ -107,6 +110,16 @@ def vacancy() -> Atoms:
 def ethanol() -> Atoms:
     """One molecule of ethanol, atoms in the order of public sets of it: carbon of CH2, of CH3, O, H of CH2, CH3, OH."""
     return molecule("CH3CH2OH")[[1, 0, 2, 4, 5, 6, 7, 8, 3]]
+
+
+def wurtzite() -> Atoms:
+    """32 atoms of gallium nitride at the lattice constants where GFN2-xTB has its least energy."""
+    return bulk("GaN", "wurtzite", a=3.176, c=5.106, u=0.3756) * (2, 2, 2)
+
+
+def lgps() -> Atoms:
+    """50 atoms of Li20Ge2P4S24: the start structure of the labelled set lgps-xtb."""
+    return cast("Atoms", read(Path(__file__).parents[2] / "data" / "lgps-50.extxyz"))
 
 
 def liquid_water(molecules: int = 4, length: float = 12.4447, seed: int = 20261122) -> Atoms:
@@ -224,6 +237,33 @@ RECIPES: dict[str, Recipe] = {
         crystal=False,
         model=network("water-mace-gradient"),
     ),
+    "gan-32": Recipe(
+        version=1,
+        title="Gallium nitride, wurtzite, 32 atoms, 1000 K",
+        citation=f"a = 3.176, c = 5.106 Å. Snapshots: gan-mace-gradient, a network trained on GFN2-xTB, {XTB_CITATION}",
+        build=wurtzite,
+        stages=(Stage(1000.0, 2.0),),
+        spacing=0.5,
+        time_step=1.0,
+        friction=5.0,
+        seed=20261124,
+        crystal=True,
+        model=network("gan-mace-gradient"),
+    ),
+    "lgps-50": Recipe(
+        version=1,
+        title="Li20Ge2P4S24, a solid electrolyte, 50 atoms, 600 K",
+        citation=f"Snapshots: lgps-mace-gradient, a network trained on GFN1-xTB, {GFN1_CITATION}",
+        build=lgps,
+        stages=(Stage(600.0, 4.0),),
+        spacing=1.0,
+        time_step=1.0,
+        friction=5.0,
+        seed=20261125,
+        # lithium leaves its sites
+        crystal=False,
+        model=network("lgps-mace-gradient"),
+    ),
     "si-liquid-64": Recipe(
         version=1,
         title="Liquid silicon, 64 atoms, 2000 K",
@@ -294,30 +334,12 @@ RECIPES |= {
 }
 
 
-class GradientForces(Calculator):  # type: ignore[misc, unused-ignore]
-    """Gradient forces of a model for ASE's dynamics."""
-
-    implemented_properties = ["forces"]  # noqa: RUF012
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.model = model
-
-    def calculate(
-        self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes
-    ) -> None:
-        """Fill ``results``; see ASE."""
-        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
-        prediction = self.model.evaluate(from_atoms(cast("Atoms", self.atoms)), forces=["gradient"])
-        self.results = {"forces": prediction.forces["gradient"].numpy()}
-
-
 def sample(name: str) -> dict[str, Any]:
     """The table of a system, as its file holds it."""
     recipe = RECIPES[name]
     sites = recipe.build()
     atoms = sites.copy()
-    atoms.calc = GradientForces(recipe.model(sites))
+    atoms.calc = ForceCalculator(recipe.model(sites), "gradient")
     random = np.random.default_rng(recipe.seed)
     spread = np.sqrt(atoms.get_masses() * units.kB * recipe.stages[0].temperature)
     atoms.set_momenta(random.normal(size=(len(atoms), 3)) * spread[:, None])

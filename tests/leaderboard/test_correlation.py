@@ -132,6 +132,36 @@ def test_models_without_a_value_are_named_and_few_models_have_no_coefficient(mak
     assert not ladders([*make("a", values), *make("b", values, tier="quick")])
 
 
+def test_labels_of_a_system_go_with_its_own_properties(make):
+    def on(cell, values):
+        known = {score.metric: score for score in cell.scores}
+        template = cell.scores[0]
+        made = (
+            replace(known.get(key, template), metric=key, value=value, low=value, high=value)
+            for key, value in values.items()
+        )
+        return replace(cell, scores=tuple(made))
+
+    cells = []
+    for rung in range(5):
+        (crystal, melt) = make(f"m{rung}", {"force_error": 1.0, "rdf_error": 1.0})
+        cells.append(on(crystal, {"force_error": 10.0 * (rung + 1), "lattice_error": 0.01 * (rung + 1)}))
+        cells.append(on(melt, {"force_error": 1000.0 - 100.0 * rung, "rdf_error": 1.0 + rung}))
+    found = {(each.other.key, each.system): each.kinds[0].spearman.value for each in ladders(cells)}
+    assert found == {("lattice_error", "si-64"): pytest.approx(1.0), ("rdf_error", "si-melt-64"): pytest.approx(-1.0)}
+    # properties of a third system, where it is not known which labels are meant
+    third = [replace(cell, system="si-hot-64", scores=cell.scores[1:]) for cell in cells if cell.system == "si-64"]
+    assert {each.system for each in ladders([*cells, *third])} == {"si-64", "si-melt-64"}
+
+
+def test_the_noise_of_a_size_is_that_of_what_was_measured():
+    """Of 0 +- 0.04 the size has a bound of 0.04 too, but it is drawn on both sides."""
+    measured = correlation.Interval(0.0, -0.04, 0.04, 6)
+    point = correlation.Point("m", "direct", False, measured, measured, near_zero=True)
+    assert (point.other.low, point.other.high) == (0.0, 0.04)
+    np.testing.assert_allclose(correlation._spread([point.measured]), 0.04 / stats.t.ppf(0.975, 5))
+
+
 def test_times_are_correlated_on_one_running_machine_alone(make):
     def found(boots):
         cells = []
@@ -151,11 +181,11 @@ def test_times_are_correlated_on_one_running_machine_alone(make):
     assert not found(["a", "a", "a", "b"])
 
 
-def test_intervals_cover_at_the_rate_they_claim(monkeypatch):
+@pytest.mark.parametrize("rho", [0.8, 0.97])
+def test_intervals_cover_at_the_rate_they_claim(monkeypatch, rho):
     """150 ladders of 8 models: fewer than 136 covered at a true rate of 95 % has a chance below 1 %."""
     monkeypatch.setattr(correlation, "DRAWS", 200)
     rng = np.random.default_rng(5)
-    rho = 0.8
     truth = np.array([6 / np.pi * np.arcsin(rho / 2), 2 / np.pi * np.arcsin(rho), rho])
     covered = np.zeros(3)
     for _ in range(150):

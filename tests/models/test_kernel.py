@@ -9,11 +9,13 @@ from ase.build import bulk, molecule
 from torch.func import jacrev, jvp
 
 from conservbench.cards import find_model
-from conservbench.models.base import Tunable, UnsupportedError
+from conservbench.models.base import Tunable, Uncertain, UnsupportedError
+from conservbench.models.kernel import contracted
+from conservbench.models.kernel import model as kernel_model
 from conservbench.models.kernel.checkpoint import read_checkpoint
 from conservbench.models.kernel.descriptors import find_descriptor
 from conservbench.models.kernel.jets import features_of
-from conservbench.models.kernel.kernel import Kernel, Points, expansion, matrix
+from conservbench.models.kernel.kernel import Kernel, Points, expansion, matrix, parts_of
 from conservbench.models.kernel.model import KernelModel
 from conservbench.models.kernel.radial import MATERN52, RADIALS, RBF, find_radial
 from conservbench.models.load import load_model
@@ -160,7 +162,7 @@ def test_expansion_is_the_matrix_times_the_coefficients():
         for i in range(3)
     ]
     expected = matrix(kernel, Points(other, has_energies=True), points) @ torch.cat(stacked)
-    made = expansion(kernel, points, (energies, forces, derivatives))
+    made = expansion(kernel, points, (energies, forces, derivatives), parts_of(kernel, points, permuted=True))
     x = other.positions.flatten().requires_grad_(True)
     numbers = other.numbers
     energy = made(kernel.descriptor.function(x.view(3, 3), numbers, None, None)[None], torch.zeros(1))
@@ -229,6 +231,73 @@ def test_the_shipped_ethanol_is_its_formula_and_forces_its_slope_to_1e_minus_8()
         step[atom, axis] = h
         slope = 8 * (energy(x + step) - energy(x - step)) - (energy(x + 2 * step) - energy(x - 2 * step))
         assert abs(float(-slope / (12 * h)) - said.forces["gradient"][atom, axis].item()) < 1e-8
+
+
+def binary():
+    atoms = bulk("SiC", "zincblende", a=4.36, cubic=True)
+    atoms.rattle(0.1, seed=1)
+    return from_atoms(atoms)
+
+
+@pytest.mark.parametrize("radial", RADIALS)
+@pytest.mark.parametrize("has_energies", [True, False])
+@pytest.mark.parametrize("descriptor", ["coulomb", "smooth_overlap"])
+def test_forces_without_a_graph_are_those_with_one(descriptor, has_energies, radial):
+    local = descriptor == "smooth_overlap"
+    state, new = (binary(), binary()) if local else (waters(4), waters(2, seed=30))
+    new = new.replace(positions=new.positions + 0.05 * torch.sin(torch.arange(new.positions.numel())).view(-1, 3))
+    kernel = kernel_of(descriptor, radial, 2.0, () if local else SWAP, **(LOCAL if local else {}))
+    trained = train(kernel, Points(state, has_energies=has_energies), invented(state), 1e-2, 1e-2, radial)
+    # a training point, where a Matern kernel is its polynomial, too
+    model = KernelModel(trained)
+    for each in (new, select(state, [0])):
+        plain, with_graph = (model.evaluate(each, forces=("gradient",), graph=graph) for graph in (False, True))
+        torch.testing.assert_close(plain.energy, with_graph.energy.detach(), rtol=1e-10, atol=1e-10)
+        expected = with_graph.forces["gradient"].detach()
+        torch.testing.assert_close(plain.forces["gradient"], expected, rtol=1e-9, atol=1e-9)
+        assert not plain.energy.requires_grad
+        assert not plain.forces["gradient"].requires_grad
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_what_was_recorded_is_what_was_called(water, monkeypatch, batch):
+    model = water.at({})
+    states = [waters(batch, seed=seed) for seed in (30, 60)]
+    expected = [model.evaluate(state, forces=("gradient",)) for state in states]
+    monkeypatch.setattr(contracted, "OFTEN", 3)
+    model.evaluate(states[0], forces=("gradient",))
+    # whatever is called now is of the recording
+    monkeypatch.setattr(model, "_contracted", None)
+    monkeypatch.setattr(model._recorder, "_function_of", None)
+    for state, one in zip(states, expected, strict=True):
+        said = model.evaluate(state, forces=("gradient",))
+        torch.testing.assert_close(said.energy, one.energy, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(said.forces["gradient"], one.forces["gradient"], rtol=1e-11, atol=1e-11)
+    # what is not a number stays so, and what it refuses is still refused
+    broken = states[0].replace(positions=torch.where(states[0].positions > 0.3, torch.nan, states[0].positions))
+    assert model.evaluate(broken, forces=("gradient",)).forces["gradient"][:3].isnan().all()
+    swapped = states[0].replace(numbers=states[0].numbers.flip(0))
+    with pytest.raises(UnsupportedError, match="atom order"):
+        model.evaluate(swapped, forces=("gradient",))
+    # other parameters are another function
+    double = water.at({"forces": 2.0 * water.parameters["forces"]}).evaluate(states[0], forces=("gradient",))
+    torch.testing.assert_close(double.forces["gradient"], 2.0 * expected[0].forces["gradient"])
+
+
+def branching(positions, numbers, cell, pbc):
+    far = positions[1:] - positions[:-1]
+    return far.norm(dim=-1) if bool(positions[0, 0] > 99.0) else 1.0 / far.norm(dim=-1)
+
+
+def test_a_descriptor_that_branches_is_called_as_it_is(monkeypatch):
+    monkeypatch.setattr(contracted, "OFTEN", 2)
+    state = waters(1)
+    kernel = kernel_of(f"{__name__}:branching")
+    model = KernelModel(train(kernel, Points(state), invented(state), 1e-6, 1e-6, "matern52"))
+    one = waters(1, seed=9)
+    first, *others = (model.evaluate(one, forces=("gradient",)).forces["gradient"] for _ in range(4))
+    for other in others:
+        torch.testing.assert_close(other, first, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["water", "silicon"])
@@ -353,6 +422,13 @@ def test_it_is_tunable_and_saves_what_it_was_tuned_to(water, tmp_path):
     torch.testing.assert_close(again.evaluate(state).energy, moved.evaluate(state).energy, rtol=0, atol=0)
     with pytest.raises(ValueError, match="no parameter 'lenght'; did you mean 'length'"):
         water.at({"lenght": torch.tensor(1.0)})
+
+
+def test_the_spread_is_not_taken_of_matrices_that_are_too_large(water, monkeypatch):
+    assert isinstance(water, Uncertain)
+    monkeypatch.setattr(kernel_model, "MOST_ROWS", 44)
+    with pytest.raises(UnsupportedError, match="a matrix of 45 rows; it is made of up to 44"):
+        water.uncertainty(waters(1))
 
 
 def test_the_spread_is_that_of_a_gaussian_process(water):

@@ -50,6 +50,18 @@ class Windy(Behind):
         return Prediction(prediction.energy, {name: pull + wind for name, pull in prediction.forces.items()})
 
 
+class Doubtful(Behind):
+    """Uncertain by 0.03 eV/Å along x and 0.04 along y, times the number of the snapshot from 1 on."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.asked = 0
+
+    def uncertainty(self, state):
+        self.asked += 1
+        return self.asked * torch.tensor([0.03, 0.04, 0.0], dtype=torch.float64).expand(state.n_atoms, 3)
+
+
 class Mute(Behind):
     """Without an energy."""
 
@@ -262,6 +274,26 @@ def test_a_missing_channel_and_a_broken_force_end_the_audit(swirl, system):
         audit(swirl, GRADIENT, system)
     with pytest.raises(InvalidPredictionError, match="not finite"):
         audit(Broken(swirl), DIRECT, system)
+
+
+def test_the_uncertainty_is_that_of_the_model(system):
+    data, findings = audit(Doubtful(StillingerWeber()), GRADIENT, system, n_snapshots=3)
+    np.testing.assert_allclose(data["force_spread"], np.array([1, 2, 3]) * 0.05 / 3**0.5)
+    finding = findings["force_uncertainty"]
+    assert finding.unit == "meV/Å"
+    assert finding.interval.value == pytest.approx(100 / 3**0.5)
+    # Student's t over three snapshots, whose standard deviation is 50 / sqrt(3); never below nothing
+    assert finding.interval.high == pytest.approx((100 + 4.3027 * 50 / 3**0.5) / 3**0.5, rel=1e-3)
+    assert finding.interval.low == 0.0
+
+
+def test_a_model_without_an_uncertainty_is_not_asked_for_one(swirl_audit):
+    data, findings = swirl_audit
+    assert findings["force_uncertainty"].outcome is Outcome.UNSUPPORTED
+    assert findings["force_uncertainty"].reason == "the model gives no uncertainty of these forces"
+    # files of before hold nothing of it
+    older = {finding.metric: finding for finding in judge(data.drop_vars("force_spread"))}["force_uncertainty"]
+    assert (older.outcome, older.interval) == (Outcome.UNSUPPORTED, None)
 
 
 def test_seeds_fix_everything(swirl, system):

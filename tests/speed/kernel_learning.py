@@ -3,7 +3,8 @@
     python tests/speed/kernel_learning.py     # writes docs/figures/kernel-learning.json and .png; some minutes
 
 Frames and labels are those of the data set ethanol-xtb. Products of the Hessian with random directions of unit length
-are central differences of the forces of the calculator that labelled it (the extra ``xtb``). Each training set holds
+are central differences of the forces of the calculator that labelled it (the extra ``xtb``); a whole Hessian is its
+products with 21 directions that neither move nor turn the molecule, which leave nothing open. Each training set holds
 the one before; errors are mean absolute ones of the forces of the test frames. All models are inverse distances under
 the Matern 5/2 kernel and are trained on forces, or on forces and Hessian-vector products, without energies.
 """
@@ -32,11 +33,14 @@ from conservbench.training.kernel.permutations import find_permutations
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 LENGTH, REGULARIZATION = 3.0, 1e-10
+WHOLE = 21
+"""Directions that make a whole Hessian: 27, but for three translations and three rotations."""
 CURVES = {
     "forces": (False, 0, (5, 10, 20, 40, 80, 160)),
     "forces, permutations": (True, 0, (5, 10, 20, 40, 80, 160)),
     "and 1 Hessian-vector product": (True, 1, (5, 10, 20, 40, 80)),
     "and 3 Hessian-vector products": (True, 3, (5, 10, 20, 40)),
+    "and the whole Hessian": (True, WHOLE, (5, 10, 20)),
 }
 STEP = 0.01
 """Å, of the differences of forces along a direction."""
@@ -48,6 +52,18 @@ def directions_of(n_frames: int, count: int) -> np.ndarray:
     """(count, n_frames, 9, 3) random directions of unit length."""
     drawn = np.random.default_rng(1).normal(size=(n_frames, count, 9, 3)).swapaxes(0, 1)
     return drawn / np.linalg.norm(drawn, axis=(2, 3), keepdims=True)
+
+
+def internal_directions_of(frames: list[Atoms]) -> np.ndarray:
+    """(WHOLE, n_frames, 9, 3) directions of unit length, normal to each other, to translations and to rotations."""
+    found = []
+    for frame in frames:
+        lever = frame.positions - frame.positions.mean(0)
+        axes = np.eye(3)
+        moves = [np.tile(axis, (9, 1)) for axis in axes] + [np.cross(axis, lever) for axis in axes]
+        rigid = np.array(moves).reshape(6, 27)
+        found.append(np.linalg.svd(rigid)[2][6:].reshape(WHOLE, 9, 3))
+    return np.stack(found, 1)
 
 
 def derivatives_of(frames: list[Atoms], directions: np.ndarray) -> np.ndarray:
@@ -72,7 +88,7 @@ def error_of(frames: list[Atoms], tested: list[Atoms], permutations: tuple[tuple
     labels = labels_of(frames)
     directions = torch.zeros(0, 0, 3).double()
     if count:
-        along = directions_of(len(frames), count)
+        along = internal_directions_of(frames) if count == WHOLE else directions_of(len(frames), count)
         derivatives = derivatives_of(frames, along)
         directions = torch.as_tensor(along).reshape(count, -1, 3)
         labels = Labels(labels.energies, labels.forces, torch.as_tensor(derivatives).reshape(count, -1, 3))
@@ -87,7 +103,7 @@ def draw(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
 
     figure = Figure(figsize=(6.0, 4.2), layout="constrained")
     panel = figure.subplots()
-    colours = ("#d1495b", "#00798c", "#edae49", "#6a4c93")
+    colours = ("#d1495b", "#00798c", "#edae49", "#6a4c93", "#4d4d4d")
     for (name, rows), colour in zip(curves.items(), colours, strict=True):
         counts, errors = ([row[key] for row in rows] for key in ("frames", "force_MAE"))
         panel.plot(counts, errors, "o-", color=colour, markersize=4, label=name)

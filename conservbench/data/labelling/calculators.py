@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
 
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator
 
-from conservbench.cards import CardError, ModelCard, find_model
+from conservbench.cards import CardError
 from conservbench.data.labelling.card import Labelling
 from conservbench.models.ase import import_factory
+from conservbench.models.calculator import ForceCalculator
 from conservbench.models.load import load_model
-from conservbench.state import from_atoms
 from conservbench.systems import System
-
-if TYPE_CHECKING:
-    from conservbench.models.base import Model
 
 Make = Callable[[], Calculator]
 """Makes a calculator that remembers nothing."""
@@ -46,37 +42,8 @@ def sampler(card: Labelling, start: Atoms) -> Make | None:
     Raises:
         CardError: the card names no model, or one that must be run under multiple time steps.
     """
-    if not card.sampler:
+    model_card = card.sampler_card()
+    if model_card is None:
         return None
-    named = str(card.path.parent / card.sampler) if card.sampler.endswith(".toml") else card.sampler
-    try:
-        model_card = find_model(named)
-    except CardError as error:
-        raise CardError(f"{card.path}: sampler: {error}") from error
-    if model_card.scheme.kind == "mts":
-        raise CardError(f"{card.path}: sampler: {card.sampler!r} has two forces; name its gradient or direct row")
     system = System(card.name, card.version, card.title, 0.0, start, (start,), card.citation, "")
-    return lambda: SuiteCalculator(load_model(model_card, system), model_card)
-
-
-class SuiteCalculator(Calculator):  # type: ignore[misc, unused-ignore]
-    """A model of the suite as an ASE calculator of forces.
-
-    Args:
-        model: as its loader made it.
-        card: says which of its channels the force is.
-    """
-
-    implemented_properties = ["forces"]  # noqa: RUF012
-
-    def __init__(self, model: Model, card: ModelCard) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._model, self._channel = model, card.scheme.mean_channel
-
-    def calculate(
-        self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes
-    ) -> None:
-        """Fill ``results``; see ASE."""
-        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
-        prediction = self._model.evaluate(from_atoms(cast("Atoms", self.atoms)), forces=[self._channel])
-        self.results = {"forces": prediction.forces[self._channel].detach().cpu().numpy().astype(float)}
+    return lambda: ForceCalculator(load_model(model_card, system), model_card.scheme.mean_channel)

@@ -12,7 +12,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from conservbench.cards import CardError, build, canonical_json, check_name, file_digest, parse
+from conservbench.cards import (
+    CardError,
+    ModelCard,
+    build,
+    canonical_json,
+    check_name,
+    file_digest,
+    find_model,
+    parse,
+)
 
 Shear = tuple[float, float, float]
 
@@ -243,14 +252,36 @@ class Labelling:
     def digest(self) -> str:
         """SHA-256 of what determines the set."""
         parts = [self._begin(), asdict(self.calculator), asdict(self.walk)]
-        table = [*parts, *(asdict(stretch) for stretch in self.schedule), self.sampler]
+        table = [*parts, *(asdict(stretch) for stretch in self.schedule), self._mover()]
         return hashlib.sha256(canonical_json(table).encode()).hexdigest()
 
     def digest_of(self, trajectory: Trajectory) -> str:
         """SHA-256 of what determines the walk of one trajectory: more frames, or another split, are the same walk."""
         same = asdict(replace(trajectory, frames=0, test=False, group=""))
-        table = [self._begin(), asdict(self.calculator), asdict(self.walk), self.sampler, same]
+        table = [self._begin(), asdict(self.calculator), asdict(self.walk), self._mover(), same]
         return hashlib.sha256(canonical_json(table).encode()).hexdigest()
+
+    def sampler_card(self) -> ModelCard | None:
+        """The card of the model that moves the atoms; None where the calculator does.
+
+        Raises:
+            CardError: there is no such model, or it must be run under multiple time steps.
+        """
+        if not self.sampler:
+            return None
+        named = str(self.path.parent / self.sampler) if self.sampler.endswith(".toml") else self.sampler
+        try:
+            card = find_model(named)
+        except CardError as error:
+            raise CardError(f"{self.path}: sampler: {error}") from error
+        if card.scheme.kind == "mts":
+            raise CardError(f"{self.path}: sampler: {self.sampler!r} has two forces; name its gradient or direct row")
+        return card
+
+    def _mover(self) -> str:
+        """What moves the atoms: nothing of its own, or a model as it is now."""
+        card = self.sampler_card()
+        return self.sampler if card is None else f"{self.sampler} {card.digest}"
 
     def _begin(self) -> dict[str, Any]:
         """The start, of a file also what is in it."""

@@ -33,8 +33,9 @@ class AtomOrder:
         self.numbers = numbers
         radii = torch.as_tensor(covalent_radii, device=numbers.device)[numbers]
         self._first, self._second = torch.triu_indices(len(numbers), len(numbers), 1, device=numbers.device)
-        self._reach = (_STRETCH * (radii[self._first] + radii[self._second])).square()
-        self._bonds = self._bonds_of(positions[None])[0]
+        self._reach = _STRETCH * (radii[:, None] + radii)
+        self._bonded = self._bonded_in(positions[None])
+        self._bonds = self._bonded[0, self._first, self._second]
         self._print = self._fingerprint(self._bonds)
 
     def check(self, state: State) -> None:
@@ -43,8 +44,8 @@ class AtomOrder:
         Raises:
             UnsupportedError: one is another molecule, is periodic, or has its atoms in another order.
         """
-        n = len(self.numbers)
-        if state.n_atoms != n * state.n_systems or not torch.equal(state.numbers, self.numbers.repeat(state.n_systems)):
+        n, batch = len(self.numbers), state.n_systems
+        if state.n_atoms != n * batch or not bool((state.numbers.view(batch, n) == self.numbers).all()):
             mine = state.numbers[state.system == 0]
             if sorted(mine.tolist()) == sorted(self.numbers.tolist()):
                 raise UnsupportedError(
@@ -54,18 +55,19 @@ class AtomOrder:
             raise UnsupportedError(
                 f"the model is of one molecule, {_formula(self.numbers)}, and was given {_formula(mine)}"
             )
-        bonds = self._bonds_of(state.positions.detach().view(state.n_systems, n, 3))
-        changed = (bonds != self._bonds).any(1)
-        if bool(changed.any()):
-            for row in bonds[changed]:
-                if self._fingerprint(row) == self._print:
-                    raise UnsupportedError(
-                        f"atom order: equal atoms are exchanged; the model was trained on {_names(self.numbers)} with "
-                        f"bonds {self._listed(self._bonds)}, and was given bonds {self._listed(row)}; reorder the atoms"
-                    )
+        bonded = self._bonded_in(state.positions.detach().view(batch, n, 3))
+        if torch.equal(bonded, self._bonded.expand_as(bonded)):
+            return
+        for row in bonded[:, self._first, self._second]:
+            if not torch.equal(row, self._bonds) and self._fingerprint(row) == self._print:
+                raise UnsupportedError(
+                    f"atom order: equal atoms are exchanged; the model was trained on {_names(self.numbers)} with "
+                    f"bonds {self._listed(self._bonds)}, and was given bonds {self._listed(row)}; reorder the atoms"
+                )
 
-    def _bonds_of(self, positions: Tensor) -> Tensor:
-        return (positions[:, self._first] - positions[:, self._second]).square().sum(-1) < self._reach
+    def _bonded_in(self, positions: Tensor) -> Tensor:
+        """(n_systems, n_atoms, n_atoms) whether atoms are so near each other that they are bonded."""
+        return torch.cdist(positions, positions, compute_mode="donot_use_mm_for_euclid_dist") < self._reach
 
     def _fingerprint(self, bonds: Tensor) -> Counter[str]:
         """Atoms by their neighbours' neighbours' neighbours: the same for the same molecule in any order."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from conservbench.cards import build
 from conservbench.models import checkpoint
 from conservbench.models.kernel.descriptors import find_descriptor
 from conservbench.models.kernel.expansion import Expansion
-from conservbench.models.kernel.kernel import Kernel, Points, expansion
+from conservbench.models.kernel.kernel import Kernel, Part, Points, expansion, parts_of
 from conservbench.models.kernel.radial import find_radial
 from conservbench.state import State
 
@@ -65,7 +66,7 @@ class Trained:
     directions: Tensor
     parameters: Mapping[str, Tensor]
 
-    @property
+    @cached_property
     def kernel(self) -> Kernel:
         """The kernel of structures."""
         learned = {key.removeprefix(LEARNED): v for key, v in self.parameters.items() if key.startswith(LEARNED)}
@@ -82,9 +83,13 @@ class Trained:
 
     def expand(self) -> Expansion:
         """The energy that it is, but for the offset."""
+        return self.expand_parts(parts_of(self.kernel, self.points, permuted=True))
+
+    def expand_parts(self, parts: Sequence[Part]) -> Expansion:
+        """The same, with jets of the training points that were taken before, of the same descriptor."""
         found = self.parameters
         coefficients = (found.get("energies"), found["forces"], found.get("derivatives", self.directions))
-        return expansion(self.kernel, self.points, coefficients)
+        return expansion(self.kernel, self.points, coefficients, parts)
 
     def with_parameters(self, parameters: Mapping[str, Tensor]) -> Trained:
         """The same with some parameters replaced."""

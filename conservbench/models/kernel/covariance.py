@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.func import jvp
+from torch.func import jvp, vmap
 
 from conservbench.models.kernel.jets import Jets
 from conservbench.models.kernel.radial import Radial
@@ -76,16 +76,32 @@ def with_directions(
     """
     x = (here[0].features, here[0].slopes)
     y = (there[0].features[0], there[0].slopes[0])
-    moves_x = [(jet.features, jet.slopes) for jet in here[1]]
-    moves_y = [(jet.features[0], jet.slopes[0]) for jet in there[1]]
 
     def plain(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
         return block(radial, length, a, b, weight)
 
     def extended(a: tuple[Tensor, Tensor]) -> Tensor:
-        moved = [jvp(lambda b: plain(a, b), (y,), (move,))[1][:, :, 1:] for move in moves_y]
-        return torch.cat([plain(a, y), *moved], 2)
+        own = plain(a, y)
+        if not there[1]:
+            return own
 
-    rows = [extended(x)]
-    rows.extend(jvp(extended, (x,), (move,))[1][:, 1:] for move in moves_x)
-    return torch.cat(rows, 1)
+        def along(*move: Tensor) -> Tensor:
+            return jvp(lambda b: plain(a, b), (y,), (move,))[1][:, :, 1:]
+
+        moved = vmap(along)(*(each[:, 0] for each in _stacked(there[1])))
+        return torch.cat((own, moved.permute(1, 2, 0, 3).flatten(2)), 2)
+
+    rows = extended(x)
+    if not here[1]:
+        return rows
+
+    def tilted(*move: Tensor) -> Tensor:
+        return jvp(extended, (x,), (move,))[1][:, 1:]
+
+    moved = vmap(tilted)(*_stacked(here[1]))
+    return torch.cat((rows, moved.transpose(0, 1).flatten(1, 2)), 1)
+
+
+def _stacked(moves: Sequence[Jets]) -> tuple[Tensor, Tensor]:
+    """Features and slopes of jets, those of each direction along the first axis."""
+    return torch.stack([jets.features for jets in moves]), torch.stack([jets.slopes for jets in moves])

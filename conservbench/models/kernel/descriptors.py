@@ -28,8 +28,16 @@ Function = Callable[..., Tensor]
 
 def inverse_distances(positions: Tensor, numbers: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
     """1 / r of all pairs of atoms, 1/Å (Chmiela et al., Sci. Adv. 3, e1603015, 2017)."""
-    first, second = torch.triu_indices(len(numbers), len(numbers), 1, device=positions.device)
-    return (positions[first] - positions[second]).square().sum(-1).rsqrt()
+    apart = _differences(len(numbers), positions.device) @ positions
+    return (apart * apart).sum(-1).rsqrt()
+
+
+@cache
+def _differences(n_atoms: int, device: torch.device) -> Tensor:
+    """(n_pairs, n_atoms) the matrix that takes positions to differences of all pairs: cheaper than to gather them."""
+    first, second = torch.triu_indices(n_atoms, n_atoms, 1, device=device)
+    unit = torch.eye(n_atoms, dtype=torch.float64, device=device)
+    return unit[first] - unit[second]
 
 
 def coulomb(
@@ -52,7 +60,8 @@ def coulomb(
         distance_exponent: q.
     """
     first, second = torch.triu_indices(len(numbers), len(numbers), 1, device=positions.device)
-    square = (positions[first] - positions[second]).square().sum(-1)
+    apart = _differences(len(numbers), positions.device) @ positions
+    square = (apart * apart).sum(-1)
     charges = (numbers[first] * numbers[second]).to(square.dtype)
     return charges**charge_exponent * square ** (-0.5 * distance_exponent)
 

@@ -61,7 +61,7 @@ class Points:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Structures whose jets were taken together: their places, and jets for each permutation."""
 
     first: int
@@ -77,9 +77,9 @@ def matrix(kernel: Kernel, rows: Points, columns: Points | None = None) -> Tenso
         columns: other points; None for the symmetric matrix of the rows.
     """
     others = rows if columns is None else columns
-    there = _parts(kernel, others, permuted=True)
+    there = parts_of(kernel, others, permuted=True)
     shared = columns is None and not kernel.permutations
-    here = there if shared else _parts(kernel, rows, permuted=False)
+    here = there if shared else parts_of(kernel, rows, permuted=False)
     whole = rows.state.positions.new_empty(sum(rows.widths), sum(others.widths))
     energies = (rows.has_energies, others.has_energies)
     start = 0
@@ -99,7 +99,7 @@ def matrix(kernel: Kernel, rows: Points, columns: Points | None = None) -> Tenso
     return whole
 
 
-def _strip(kernel: Kernel, part: _Part, one: tuple[Jets, list[Jets]], skip: int, energies: tuple[bool, bool]) -> Tensor:
+def _strip(kernel: Kernel, part: Part, one: tuple[Jets, list[Jets]], skip: int, energies: tuple[bool, bool]) -> Tensor:
     """Rows of the structures of a part, but for those before ``skip``, and columns of one structure."""
     jets, moves = part.jets[0]
     n = len(jets.features)
@@ -107,7 +107,8 @@ def _strip(kernel: Kernel, part: _Part, one: tuple[Jets, list[Jets]], skip: int,
     weight = (jets.species[:, None] == one[0].species).to(jets.features.dtype) / max(1, len(kernel.permutations))
     a, b, d = len(jets.species), len(one[0].species), jets.features.shape[-1]
     x, y = jets.slopes.shape[-1], one[0].slopes.shape[-1]
-    step = max(1, int(_NUMBERS_AT_ONCE / (a * b * (d + x + y) + a * d * y)))
+    moved = (1 + len(moves)) * (1 + len(one[1]))
+    step = max(1, int(_NUMBERS_AT_ONCE / (moved * (a * b * (d + x + y) + a * d * y))))
     pieces = []
     for start in range(0, len(chosen), step):
         some = chosen[start : start + step]
@@ -118,7 +119,9 @@ def _strip(kernel: Kernel, part: _Part, one: tuple[Jets, list[Jets]], skip: int,
     return torch.cat(pieces) if pieces else jets.features.new_zeros(0, 0)
 
 
-def expansion(kernel: Kernel, points: Points, coefficients: tuple[Tensor | None, Tensor, Tensor]) -> Expansion:
+def expansion(
+    kernel: Kernel, points: Points, coefficients: tuple[Tensor | None, Tensor, Tensor], parts: Sequence[Part]
+) -> Expansion:
     """The energy that points with coefficients make.
 
     Args:
@@ -126,13 +129,14 @@ def expansion(kernel: Kernel, points: Points, coefficients: tuple[Tensor | None,
         points: the structures.
         coefficients: of energies (n_structures,) or None, of forces (n_atoms, 3), and of their derivatives
             (n_directions, n_atoms, 3).
+        parts: :func:`parts_of` the points, permuted.
     """
     energies, forces, derivatives = coefficients
     share = 1.0 / max(1, len(kernel.permutations))
     features, tangents, charges, species = [], [], [], []
     moved: list[list[tuple[Sources, Sources]]] = [[] for _ in points.directions]
     first_atom = 0
-    for part in _parts(kernel, points, permuted=True):
+    for part in parts:
         n_atoms = 0
         for jets, moves in part.jets:
             n, centers, _, width = jets.slopes.shape
@@ -173,13 +177,14 @@ def _joined(parts: Sequence[Sources]) -> Sources:
     return Sources(torch.cat([each.features for each in parts]), torch.cat([each.tangents for each in parts]))
 
 
-def _parts(kernel: Kernel, points: Points, *, permuted: bool) -> list[_Part]:
+def parts_of(kernel: Kernel, points: Points, *, permuted: bool) -> list[Part]:
+    """Jets of points, which coefficients and length scale do not change; with permutations, those of each."""
     parts, first, atom = [], 0, 0
     for state in alike(kernel.descriptor, points.state):
         orders = kernel.permutations if permuted and kernel.permutations else (None,)
         directions = points.directions[:, atom : atom + state.n_atoms] if len(points.directions) else ()
         jets = [_with_moves(kernel, state, order, list(directions)) for order in orders]
-        parts.append(_Part(first, jets))
+        parts.append(Part(first, jets))
         first += state.n_systems
         atom += state.n_atoms
     return parts

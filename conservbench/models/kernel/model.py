@@ -7,25 +7,31 @@ from collections.abc import Collection, Mapping
 from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from conservbench.hint import did_you_mean
-from conservbench.models.base import Prediction, UnsupportedError, check_support, gradient_of_energy, is_attached
+from conservbench.models.base import Prediction, UnsupportedError, check_support, gradient_of_energy
 from conservbench.models.kernel.atom_order import AtomOrder
-from conservbench.models.kernel.checkpoint import Trained, read_checkpoint, save_checkpoint
+from conservbench.models.kernel.checkpoint import LEARNED, Trained, read_checkpoint, save_checkpoint
+from conservbench.models.kernel.contracted import Contracted, Recorder
 from conservbench.models.kernel.expansion import Expansion
 from conservbench.models.kernel.jets import features_of
-from conservbench.models.kernel.kernel import Points, matrix
-from conservbench.neighbors import VerletList
+from conservbench.models.kernel.kernel import Part, Points, matrix, parts_of
+from conservbench.neighbors import Pairs, VerletList
 from conservbench.scheme import Channel
 from conservbench.state import State, select
 
 if TYPE_CHECKING:
     from conservbench.cards import ModelCard
     from conservbench.systems import System
+
+
+MOST_ROWS: Final = 5000
+"""Of the training matrix, up to which it is made and factored again for the uncertainty: some 0.6 GB at that."""
 
 
 class KernelModel:
@@ -52,6 +58,8 @@ class KernelModel:
             AtomOrder(trained.state.numbers[:n_atoms], trained.state.positions[:n_atoms]) if cutoff is None else None
         )
         self._expansion: Expansion | None = None
+        self._recorder = Recorder(self._contracted)
+        self._parts: list[Part] = []
 
     @property
     def device(self) -> torch.device:
@@ -75,6 +83,9 @@ class KernelModel:
         other = copy(self)
         other.trained = self.trained.with_parameters(parameters)
         other._expansion = None  # noqa: SLF001 - its own copy
+        if any(name.startswith(LEARNED) for name in parameters):
+            other._parts = []  # noqa: SLF001
+        other._recorder = Recorder(other._contracted)  # noqa: SLF001
         other.__dict__.pop("_factor", None)
         return other
 
@@ -95,9 +106,12 @@ class KernelModel:
         check_support(self, state, forces)
         self._check(state, stress=stress)
         pairs = None if self.neighbors is None else self.neighbors(state)
+        if "gradient" in forces and not stress and not graph:
+            return self._without_graph(state, pairs)
         kernel = self.trained.kernel
         features = features_of(kernel.descriptor, kernel.learned, state, pairs)
-        whole = self._expanded(graph=graph and is_attached(self, state))
+        self._check_forward(state)
+        whole = self._expanded(graph=graph)
         offset = self.parameters["offset"]
         counts = state.counts if self.order is None else torch.ones_like(state.cell[:, 0, 0])
 
@@ -111,11 +125,32 @@ class KernelModel:
         )
         return Prediction(energy, {} if gradient is None else {"gradient": gradient}, stresses)
 
+    def _without_graph(self, state: State, pairs: Pairs | None) -> Prediction:
+        """Energy and forces, detached."""
+        with torch.no_grad():
+            if self.order is None:
+                energies, pulls = self._contracted(state, pairs)(state.positions, state.cell)
+                return Prediction(energies + self.parameters["offset"] * state.counts, {"gradient": pulls})
+            energies, pulls = self._recorder(state)
+            return Prediction(energies + self.parameters["offset"], {"gradient": pulls})
+
+    def _contracted(self, state: State, pairs: Pairs | None = None) -> Contracted:
+        kernel, learned = self.trained.kernel, {key: v.detach() for key, v in self.trained.kernel.learned.items()}
+        return Contracted(features_of(kernel.descriptor, learned, state, pairs), self._expanded(graph=False))
+
     def uncertainty(self, state: State) -> Tensor:
         """Standard deviation of each component of the forces under the Gaussian process, (n_atoms, 3), eV/Å.
 
         The factor of the training matrix is made on the first call and kept; a call then costs one triangular solve.
+
+        Raises:
+            UnsupportedError: the matrix has more than :data:`MOST_ROWS` rows; or as :meth:`evaluate` does.
         """
+        rows = sum(self.trained.points.widths)
+        if rows > MOST_ROWS:
+            raise UnsupportedError(
+                f"the uncertainty needs the factor of a matrix of {rows} rows; it is made of up to {MOST_ROWS}"
+            )
         self._check(state, stress=False)
         spreads = []
         kernel, trained = self.trained.kernel, self.trained
@@ -145,15 +180,38 @@ class KernelModel:
             raise UnsupportedError("the model is of one molecule, and was given a periodic cell")
         self.order.check(state)
 
+    def _check_forward(self, state: State) -> None:
+        """Forward differentiation is not nested by torch, and the features' derivatives are taken so."""
+        nested = [value for key, value in self.parameters.items() if key.startswith(LEARNED)]
+        if len(self.trained.directions):
+            nested += [state.positions, *self.parameters.values()]
+        if any(map(_is_dual, nested)):
+            raise UnsupportedError(
+                "the model cannot be differentiated forwards by parameters of its descriptor, or where it was trained "
+                "on derivatives of forces"
+            )
+
     def _expanded(self, *, graph: bool) -> Expansion:
         """The expansion, kept where no graph leads to a parameter."""
-        attached = any(value.requires_grad for value in self.parameters.values())
-        if graph and attached:
-            return self.trained.expand()
+        if graph and any(map(_is_live, self.parameters.values())):
+            if any(_is_live(value) for key, value in self.parameters.items() if key.startswith(LEARNED)):
+                return self.trained.expand()
+            if not self._parts:
+                self._parts.extend(parts_of(self.trained.kernel, self.trained.points, permuted=True))
+            return self.trained.expand_parts(self._parts)
         if self._expansion is None:
             plain = {key: value.detach() for key, value in self.parameters.items()}
             self._expansion = self.trained.with_parameters(plain).expand()
         return self._expansion
+
+
+def _is_live(value: Tensor) -> bool:
+    """Whether something is differentiated by a tensor, in either mode."""
+    return value.requires_grad or _is_dual(value)
+
+
+def _is_dual(value: Tensor) -> bool:
+    return forward_ad.unpack_dual(value).tangent is not None
 
 
 def noise(points: Points, forces: float, energies: float) -> Tensor:

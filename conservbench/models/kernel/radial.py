@@ -26,28 +26,22 @@ class Radial:
         value: the kernel.
         slope: its first derivative.
         curvature: its second derivative.
+        slopes: slope and curvature at once, for numbers that nothing is differentiated by.
     """
 
     value: Elementwise
     slope: Elementwise
     curvature: Elementwise
-
-
-def of_function(value: Elementwise) -> Radial:
-    """A kernel whose derivatives are taken by forward differentiation."""
-    slope = _derivative(value)
-    return Radial(value, slope, _derivative(slope))
-
-
-def _derivative(function: Elementwise) -> Elementwise:
-    def slope(u: Tensor) -> Tensor:
-        return torch.func.jvp(function, (u,), (torch.ones_like(u),))[1]
-
-    return slope
+    slopes: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def _gaussian(u: Tensor) -> Tensor:
     return torch.exp(-0.5 * u)
+
+
+def _gaussian_slopes(u: Tensor) -> tuple[Tensor, Tensor]:
+    value = _gaussian(u)
+    return -0.5 * value, 0.25 * value
 
 
 _NEAR: Final = 1e-10
@@ -75,10 +69,16 @@ def _matern_curvature(u: Tensor) -> Tensor:
     return 25.0 / 12.0 * torch.exp(-_root(u))
 
 
-RBF: Final = of_function(_gaussian)
+def _matern_slopes(u: Tensor) -> tuple[Tensor, Tensor]:
+    s = torch.sqrt(5.0 * u.clamp_min(0.0))
+    curvature = 25.0 / 12.0 * torch.exp(-s)
+    return -0.4 * (1.0 + s) * curvature, curvature
+
+
+RBF: Final = Radial(_gaussian, lambda u: -0.5 * _gaussian(u), lambda u: 0.25 * _gaussian(u), _gaussian_slopes)
 """Gaussian, exp(-d^2 / 2)."""
 
-MATERN52: Final = Radial(_matern, _matern_slope, _matern_curvature)
+MATERN52: Final = Radial(_matern, _matern_slope, _matern_curvature, _matern_slopes)
 """Matern kernel of order 5/2, (1 + s + s^2 / 3) e^-s with s = sqrt(5) d."""
 
 RADIALS: Final[dict[str, Radial]] = {"matern52": MATERN52, "rbf": RBF}

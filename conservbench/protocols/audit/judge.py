@@ -45,6 +45,7 @@ def judge(data: xr.Dataset) -> list[Finding]:
         _finding(
             data, "net_torque", "1", "relative_torque", lambda data: _positive(mean_interval(data["relative_torque"]))
         ),
+        _uncertainty(data),
     ]
 
 
@@ -64,6 +65,19 @@ def _finding(
     if not math.isfinite(made.value):
         return Finding(metric, unit, None, Outcome.FAILED, "the measured values are not finite")
     return Finding(metric, unit, made)
+
+
+def _uncertainty(data: xr.Dataset) -> Finding:
+    # files of before it was asked for do not hold it
+    if "force_spread" not in data:
+        return Finding("force_uncertainty", "meV/Å", None, Outcome.UNSUPPORTED, "it was not asked for")
+    return _finding(
+        data,
+        "force_uncertainty",
+        "meV/Å",
+        "force_spread",
+        lambda data: _positive(mean_interval(data["force_spread"])).scaled(MILLI),
+    )
 
 
 def _asymmetry(data: xr.Dataset) -> Interval:

@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from conservbench.models.base import InvalidPredictionError, Model, UnsupportedError, check_support
+from conservbench.models.base import InvalidPredictionError, Model, Uncertain, UnsupportedError, check_support
 from conservbench.observables import symmetry
 from conservbench.observables.jacobian import (
     PairTerms,
@@ -67,7 +67,8 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         floor_probe), at the ideal sites of a crystal (site_group, site_probe) and, where the whole Jacobian was taken,
         (exact,) and by distance (exact, distance); the scan of finite-difference steps (step, scan_probe); power and
         energy along loops (loop, image); deviations from the symmetries (snapshot, trial), net force and torque
-        (snapshot,). A variable that could not be measured is NaN and carries ``outcome`` and ``outcome_reason``.
+        (snapshot,), and the uncertainty that the model itself gives (snapshot,). A variable that could not be measured
+        is NaN and carries ``outcome`` and ``outcome_reason``.
 
     Raises:
         UnsupportedError: the model lacks the channel or an element.
@@ -80,7 +81,7 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
     sites = from_atoms(system.sites, device=model.device) if ideal else None
     audit = _Audit(model, channel, snapshots, sites, settings)
 
-    variables = _symmetries(audit)
+    variables = _symmetries(audit) | _uncertainty(audit)
     report(0.1)
     variables |= _loops(audit)
     report(0.4)
@@ -174,6 +175,17 @@ def _symmetries(audit: _Audit) -> Variables:
             torques, one, shape[:1], "1", "|sum r x f| / sum |r| |f| of the same atoms as a cluster in vacuum"
         ),
     }
+
+
+def _uncertainty(audit: _Audit) -> Variables:
+    def spreads() -> NDArray[np.float64]:
+        model = audit.model
+        if not isinstance(model, Uncertain) or audit.channel != "gradient":
+            raise UnsupportedError("the model gives no uncertainty of these forces")
+        return np.array([float(model.uncertainty(state).square().mean().sqrt()) for state in audit.snapshots])
+
+    what = "rms over components of the standard deviation of a force that the model gives"
+    return {"force_spread": _try(spreads, ("snapshot",), (len(audit.snapshots),), "eV/Å", what)}
 
 
 def _loops(audit: _Audit) -> Variables:

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from conservbench.models.kernel.contracted import Contracted
 from conservbench.models.kernel.jets import features_of
-from conservbench.models.kernel.kernel import Kernel, Points, expansion, matrix
+from conservbench.models.kernel.kernel import Kernel, Points, expansion, matrix, parts_of
 from conservbench.neighbors import find_pairs
 from conservbench.state import select
 from conservbench.training.kernel.solve import SingularKernelError, cholesky
@@ -33,24 +34,23 @@ def product(kernel: Kernel, points: Points, *, at_once: int = 64) -> Callable[[T
     """
     if len(points.directions):
         raise ValueError('derivatives of forces are solved directly alone; set solver = "cholesky"')
-    parts = []
+    batches = []
     for start in range(0, points.state.n_systems, at_once):
         state = select(points.state, range(start, min(start + at_once, points.state.n_systems)))
         pairs = None if kernel.descriptor.cutoff is None else find_pairs(state, kernel.descriptor.cutoff)
-        parts.append((state, features_of(kernel.descriptor, kernel.learned, state, pairs)))
+        batches.append(features_of(kernel.descriptor, kernel.learned, state, pairs))
+    jets = parts_of(kernel, points, permuted=True)
 
     def multiply(vector: Tensor) -> Tensor:
         energies, forces = _split(points, vector)
-        summed = expansion(kernel, points, (energies, forces, points.directions))
+        summed = expansion(kernel, points, (energies, forces, points.directions), jets)
         rows = []
-        for state, features in parts:
-            positions = state.positions.detach().requires_grad_(True)
-            per_center = summed(features(positions, state.cell), features.species)
-            energy = per_center.new_zeros(state.n_systems).index_add(0, features.system, per_center)
-            pulls = -torch.autograd.grad(energy.sum(), positions)[0]
+        for features in batches:
+            state = features.state
+            energy, pulls = Contracted(features, summed)(state.positions, state.cell)
             for index, count in enumerate(state.counts.tolist()):
                 if points.has_energies:
-                    rows.append(energy[index : index + 1].detach())
+                    rows.append(energy[index : index + 1])
                 rows.append(pulls[:count].flatten())
                 pulls = pulls[count:]
         return torch.cat(rows)

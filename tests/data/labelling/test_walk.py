@@ -167,6 +167,23 @@ def test_another_model_can_move_the_atoms(springs, tmp_path):
     assert len({frame.energy for frame in record.frames}) == 3
 
 
+def test_another_model_of_the_same_name_is_another_walk(springs, tmp_path):
+    card = springs(frames=1, temperature=100.0, extra='sampler = "toy.toml"\n')
+    toy = tmp_path / "toy.toml"
+    toy.write_text(
+        'name = "toy"\nversion = 1\ntitle = "EMT"\nloader = "ase"\nscheme = "gradient"\n'
+        '[options]\nfactory = "ase.calculators.emt:EMT"\n'
+    )
+    before = card.digest, card.digest_of(card.plan()[0])
+    walk(card, card.plan()[0], tmp_path / "out")
+    toy.write_text(toy.read_text().replace("emt:EMT", "lj:LennardJones"))
+    after = card.digest, card.digest_of(card.plan()[0])
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    with pytest.raises(ValueError, match="another version of this card; --fresh"):
+        walk(card, card.plan()[0], tmp_path / "out")
+
+
 def test_jobs_and_order_change_nothing(springs, tmp_path):
     card = springs(frames=3)
     alone = label(card, tmp_path / "alone")
