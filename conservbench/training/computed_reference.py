@@ -1,6 +1,6 @@
 """Compute the reference of a crystal: ``python -m conservbench.training.computed_reference gan-gfn2``.
 
-It is of wurtzite gallium nitride by GFN2-xTB, which the extra ``xtb`` brings, in some 120 calls, five minutes. All is
+It is of wurtzite gallium nitride by GFN2-xTB, which the extra ``xtb`` brings, in some 120 calls, five minutes. All
 is taken in one supercell at the centre of its zone, as the method knows no other wave vectors: it is the supercell that
 models are asked about. Run once; the file is kept. What has been computed is kept as well, in a folder, from which an
 interrupted run goes on.
