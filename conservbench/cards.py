@@ -624,12 +624,16 @@ def _find(kind: Literal["models", "protocols"], name: str) -> Path:
     return known[name]
 
 
-def _index(kind: Literal["models", "protocols"]) -> dict[str, Path]:
+def shipped_folder(kind: Literal["models", "protocols", "data"]) -> Path:
+    """The folder of what the package brings of a kind: a wheel carries it inside; in a checkout it lies beside."""
     package = Path(__file__).parent
-    # a wheel carries the cards inside; in a checkout they lie beside the package
     bundled = package / "_cards" / kind
+    return bundled if bundled.is_dir() else package.parent / kind
+
+
+def _index(kind: Literal["models", "protocols"]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for folder in [bundled if bundled.is_dir() else package.parent / kind, *card_folders(kind)]:
+    for folder in [shipped_folder(kind), *card_folders(kind)]:
         for path in sorted(folder.glob("*.toml")):
             if path.stem in found:
                 raise CardError(f"two cards are named {path.stem!r}: {found[path.stem]} and {path}")

@@ -68,6 +68,52 @@ def keep_freed_memory() -> None:
         libc.mallopt(option, value)
 
 
+class BusyError(RuntimeError):
+    """Another process holds a lock."""
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds a lock, and hold it.
+
+    Args:
+        lock: a file, made if it is not there; it stays, and whether it is there says nothing.
+    """
+    with _locked(lock, 0):
+        yield
+
+
+@contextmanager
+def alone_at_once(lock: Path) -> Iterator[None]:
+    """Hold a lock, or fail where another process holds it.
+
+    Args:
+        lock: as for :func:`alone`.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    import fcntl
+
+    with _locked(lock, fcntl.LOCK_NB):
+        yield
+
+
+@contextmanager
+def _locked(lock: Path, option: int) -> Iterator[None]:
+    # POSIX alone has it
+    import fcntl
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w", encoding="utf-8") as file:
+        try:
+            # given back by the system, however the process ends
+            fcntl.flock(file, fcntl.LOCK_EX | option)
+        except BlockingIOError as error:
+            raise BusyError(f"{lock}: held by another process") from error
+        yield
+
+
 def usable_cores() -> int:
     """Cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):

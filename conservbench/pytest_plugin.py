@@ -211,8 +211,11 @@ class _Session:
         return score(open_cells(cell.path(self.folder) for cell in cells)).cells
 
     def _measure(self, cell: Cell) -> None:
+        from conservbench import process
+
         path = cell.path(self.folder)
-        with _alone(path.with_suffix(".lock")), _measuring():
+        # other processes of the session wait
+        with process.alone(path.with_suffix(".lock")), _measuring():
             if not path.exists():
                 from conservbench.runner import measure_cell
 
@@ -472,15 +475,4 @@ def _measuring() -> Iterator[None]:
     """Warnings of third parties are shown, and are errors of nobody's tests."""
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        yield
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Let other processes of the session wait."""
-    import fcntl
-
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from conservbench.elements import SYMBOLS
+
 
 def require_positive(settings: object, *names: str) -> None:
     """Check that attributes, or all values of those that are tuples, are positive and finite.
@@ -28,3 +30,14 @@ def require_at_least(least: int, settings: object, *names: str) -> None:
     for name in names:
         if not least <= getattr(settings, name) < math.inf:
             raise ValueError(f"{name} is {getattr(settings, name)}; expected {least} or more")
+
+
+def require_element(settings: object, name: str) -> None:
+    """Check that an attribute is the symbol of an element, or empty.
+
+    Raises:
+        ValueError: it is not.
+    """
+    symbol = getattr(settings, name)
+    if symbol and symbol not in SYMBOLS:
+        raise ValueError(f"{name} is {symbol!r}; expected the symbol of an element, such as O")

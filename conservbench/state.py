@@ -147,3 +147,16 @@ def select(state: State, systems: Sequence[int]) -> State:
         pbc=state.pbc[chosen],
         system=torch.repeat_interleave(sizes),
     )
+
+
+def only(state: State, number: int) -> State:
+    """The atoms of one element, by its atomic number, in each system of a batch.
+
+    Raises:
+        ValueError: a system has none.
+    """
+    atoms = torch.nonzero(state.numbers == number)[:, 0]
+    part = {name: getattr(state, name)[atoms] for name in ("positions", "momenta", "masses", "numbers", "system")}
+    if not bool((torch.bincount(part["system"], minlength=state.n_systems) > 0).all()):
+        raise ValueError(f"a system has no atom of atomic number {number}")
+    return State(cell=state.cell, pbc=state.pbc, **part)

@@ -71,3 +71,23 @@ def test_devices(monkeypatch):
 
 def test_usable_cores():
     assert 1 <= process.usable_cores() <= os.cpu_count()
+
+
+def test_one_process_at_a_time(tmp_path):
+    lock = tmp_path / "folder" / "lock"
+    hold = (
+        "import sys, pathlib; from conservbench import process\n"
+        "with process.alone(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(process.BusyError, match="held by another process"), process.alone_at_once(lock):
+            pass
+        other.kill()
+    # the system gives back what a process that died held
+    with process.alone_at_once(lock):
+        pass
+    with process.alone(lock):
+        pass

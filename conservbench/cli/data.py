@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,9 +145,9 @@ def label(card: Path, out: Path, jobs: int | None, fresh: bool, as_json: bool) -
 
     Molecular dynamics over a schedule of temperatures and strains, by any calculator of ASE; frames whose forces are
     too much like those of the last one are passed over. Writes NAME.extxyz.xz and NAME.provenance.json into --out. An
-    interrupted labelling goes on where it was, and gives the same set.
+    interrupted labelling goes on where it was, and gives the same set. Trajectories that came to no frame begin anew.
 
-    Exit code: 0 fine, 2 wrong usage, 3 some frames could not be labelled.
+    Exit code: 0 fine, 2 wrong usage, 3 some frames, or none, could be labelled.
 
     \b
     Example: conservbench data label data/ethanol-xtb.toml
@@ -155,26 +156,34 @@ def label(card: Path, out: Path, jobs: int | None, fresh: bool, as_json: bool) -
 
     process.configure()
 
+    from conservbench.cli import CommandError
     from conservbench.cli.progress import counted
     from conservbench.data.labelling.campaign import label as walk_all
+    from conservbench.data.labelling.campaign import record_folder
     from conservbench.data.labelling.card import read_labelling
-    from conservbench.data.labelling.product import LARGEST, write_product
+    from conservbench.data.labelling.product import LARGEST, NothingLabelledError, write_product
 
     what = read_labelling(card)
     n_jobs = min(jobs or process.usable_cores(), len(what.plan()))
     with process.quiet_stdout(), counted(what.name, what.frames, "frame") as report:
         records = walk_all(what, out, jobs=n_jobs, fresh=fresh, progress=report)
-    path, origin = write_product(what, records, out)
+    failed = Counter(str(each["reason"]) for record in records for each in record.failures)
+    try:
+        path, origin = write_product(what, records, out)
+    except NothingLabelledError as error:
+        if as_json:
+            _print_json({"error": str(error), "failures": dict(failed.most_common())})
+        said = f"{error}: {_commonest(failed)}; all failures are in {record_folder(what, out)}"
+        raise CommandError(said, NOT_ALL) from error
     if as_json:
         click.echo(origin.read_text(encoding="utf-8"), nl=False)
     else:
         click.echo(f"{path}: {path.stat().st_size / 1000:.0f} kB. How it was made: {origin}")
-    failures = sum(len(record.failures) for record in records)
     missing = what.frames - sum(
         min(len(record.frames), each.frames) for record, each in zip(records, what.plan(), strict=True)
     )
-    if failures:
-        click.echo(f"{failures} failures on the way, all recorded in {origin.name}", err=True)
+    if failed:
+        click.echo(f"{_commonest(failed)}; all failures are in {origin.name}", err=True)
     if path.stat().st_size > LARGEST:
         click.echo(
             f"{path.name} is larger than the {LARGEST / 1e6:g} MB of a set that travels with the package", err=True
@@ -182,6 +191,16 @@ def label(card: Path, out: Path, jobs: int | None, fresh: bool, as_json: bool) -
     if missing:
         click.echo(f"{missing} of {what.frames} frames could not be labelled", err=True)
         click.get_current_context().exit(NOT_ALL)
+
+
+def _commonest(failed: Counter[str]) -> str:
+    """What failed most often."""
+    if not failed:
+        return "no failure was recorded"
+    (reason, count), *others = failed.most_common()
+    if not others:
+        return f"{reason} ({count} times)"
+    return f"{failed.total()} failures, most often: {reason} ({count} times)"
 
 
 def _print_json(value: Any) -> None:

@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from conservbench import cards
 from conservbench.hint import did_you_mean
 
 PROVENANCE: Final = ".provenance.json"
@@ -161,9 +162,7 @@ def labelled_entry(path: Path) -> DataSet:
 
 def shipped_folder() -> Path:
     """The folder of cards and products of ``conservbench data label`` that the package brings."""
-    package = Path(__file__).parent.parent
-    bundled = package / "_cards" / "data"
-    return bundled if bundled.is_dir() else package.parent / "data"
+    return cards.shipped_folder("data")
 
 
 def _entry(name: str, table: dict[str, Any]) -> DataSet:

@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,9 +27,10 @@ from ase.constraints import FixBondLengths
 from ase.data import atomic_masses
 from ase.io import read
 from ase.md.langevin import Langevin
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from conservbench.cards import find_model
+from conservbench.cards import find_model, shipped_folder
 from conservbench.models.ase import ASEModel
 from conservbench.models.base import Model
 from conservbench.models.calculator import ForceCalculator
@@ -69,12 +70,13 @@ class Recipe:
         citation: sources.
         build: makes the reference crystal.
         stages: dynamics before the first snapshot; the last one sets the temperature of the snapshots.
-        spacing: ps between snapshots.
+        spacing: ps between snapshots of one walk.
         time_step: fs.
         friction: 1/ps, of the thermostat.
         seed: of momenta and thermostat.
         crystal: whether that crystal is the reference structure (else the first snapshot).
         model: makes what moves it, of the crystal.
+        start: makes a start for each snapshot by its number: every one has a walk of its own, and there is no spacing.
     """
 
     version: int
@@ -88,6 +90,7 @@ class Recipe:
     seed: int
     crystal: bool
     model: Callable[[Atoms], Model] = lambda _: StillingerWeber()
+    start: Callable[[int], Atoms] | None = None
 
 
 def diamond(lattice_constant: float, repeats: int = 2) -> Atoms:
@@ -119,7 +122,7 @@ def wurtzite() -> Atoms:
 
 def lgps() -> Atoms:
     """50 atoms of Li20Ge2P4S24: the start structure of the labelled set lgps-xtb."""
-    return cast("Atoms", read(Path(__file__).parents[2] / "data" / "lgps-50.extxyz"))
+    return cast("Atoms", read(shipped_folder("data") / "lgps-50.extxyz"))
 
 
 def liquid_water(molecules: int = 4, length: float = 12.4447, seed: int = 20261122) -> Atoms:
@@ -334,13 +337,12 @@ RECIPES |= {
 }
 
 
-def sample(name: str) -> dict[str, Any]:
-    """The table of a system, as its file holds it."""
-    recipe = RECIPES[name]
-    sites = recipe.build()
-    atoms = sites.copy()
-    atoms.calc = ForceCalculator(recipe.model(sites), "gradient")
-    random = np.random.default_rng(recipe.seed)
+def _walk(
+    recipe: Recipe, start: Atoms, calculator: ForceCalculator, n: int, random: np.random.Generator
+) -> Iterator[NDArray[np.float64]]:
+    """Positions of ``n`` snapshots of one walk."""
+    atoms = start.copy()
+    atoms.calc = calculator
     spread = np.sqrt(atoms.get_masses() * units.kB * recipe.stages[0].temperature)
     atoms.set_momenta(random.normal(size=(len(atoms), 3)) * spread[:, None])
     dynamics = Langevin(
@@ -358,13 +360,26 @@ def sample(name: str) -> dict[str, Any]:
     for stage in recipe.stages:
         dynamics.set_temperature(temperature_K=stage.temperature)
         advance(stage.duration)
-    snapshots = []
-    for place in range(N_SNAPSHOTS):
+    for place in range(n):
         if place:
             advance(recipe.spacing)
-        # the thermostat lets the centre of mass wander; it is brought back
-        drift = (atoms.positions - sites.positions).mean(0)
-        snapshots.append(np.round(atoms.positions - drift, DIGITS).tolist())
+        yield atoms.positions.copy()
+
+
+def sample(name: str) -> dict[str, Any]:
+    """The table of a system, as its file holds it."""
+    recipe = RECIPES[name]
+    sites = recipe.build()
+    calculator = ForceCalculator(recipe.model(sites), "gradient")
+    if recipe.start is None:
+        places = list(_walk(recipe, sites, calculator, N_SNAPSHOTS, np.random.default_rng(recipe.seed)))
+    else:
+        places = []
+        for number in range(N_SNAPSHOTS):
+            random = np.random.default_rng((recipe.seed, number))
+            places += _walk(recipe, recipe.start(number), calculator, 1, random)
+    # the thermostat lets the centre of mass wander; it is brought back
+    snapshots = [np.round(each - (each - sites.positions).mean(0), DIGITS).tolist() for each in places]
     return {
         "name": name,
         "version": recipe.version,
@@ -390,9 +405,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    try:
+        table = sample(arguments.name)
+    except ValueError as error:
+        parser.error(str(error))
     target = arguments.out / f"{arguments.name}.json"
     draft = target.with_suffix(".tmp")
-    table = sample(arguments.name)
     lines = [f'"{key}": {json.dumps(value, separators=(",", ":"), ensure_ascii=False)}' for key, value in table.items()]
     draft.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     os.replace(draft, target)

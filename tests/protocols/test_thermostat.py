@@ -189,6 +189,34 @@ def test_species_are_as_hot_as_on_paper():
     assert near(Interval(whole.value - steady.value, whole.low - steady.high, whole.high - steady.low, 40), 0.0)
 
 
+def test_structure_and_displacement_can_be_those_of_one_element():
+    """Carbons are half of zinc blende, a face-centred cubic lattice of their own: 12 neighbours at 3.08 Å."""
+    carbide = thermal(bulk("SiC", "zincblende", a=4.36, cubic=True), "sic-8", 600.0, 12.0)
+    settings = dataclasses.replace(BRIEF, baths=LANGEVIN[:1], replicas=8, rdf_range=4.0)
+    model = ToyModel(Field("harmonic", 12.0, 0.0), carbide.sites)
+    whole, carbons = (
+        measure(model, Scheme("gradient"), carbide, dataclasses.replace(settings, element=element), silent)
+        for element in ("", "C")
+    )
+    # the same dynamics
+    np.testing.assert_array_equal(whole.temperature, carbons.temperature)
+
+    def neighbours(data, n_atoms, low, high):
+        edges = settings.rdf_width * np.arange(settings.n_bins + 1)
+        shells = 4 / 3 * np.pi * np.diff(edges**3)
+        inside = (data.r.values > low) & (data.r.values < high)
+        return n_atoms / 4.36**3 * float((data.rdf.mean(("bath", "replica")).values * shells)[inside].sum())
+
+    assert neighbours(whole, 8, 0.0, 2.4) == pytest.approx(4.0, rel=0.01)
+    assert neighbours(carbons, 4, 0.0, 2.4) == 0.0
+    assert neighbours(carbons, 4, 2.4, 3.8) == pytest.approx(12.0, rel=0.01)
+    for data in (whole, carbons):
+        assert float(data.mean_squared_displacement.sel(lag=0).max()) == 0.0
+    moved = (float(data.mean_squared_displacement.isel(lag=1).mean()) for data in (whole, carbons))
+    # within 16 fs the lighter atoms go further than all do
+    assert next(moved) < next(moved)
+
+
 def test_bands_of_modes_share_the_temperature_between_them(harmonic):
     assert dict(harmonic.band_temperature.sizes) == {"bath": 4, "replica": 40, "time": 41, "band": 3}
     np.testing.assert_allclose(harmonic.band_temperature.mean("band"), harmonic.temperature, rtol=1e-10)
@@ -431,6 +459,8 @@ def test_progress_goes_from_zero_to_one(crystal):
         ({"second_temperature": 1.0}, "second_temperature is 1; expected another temperature"),
         ({"ensemble_baths": ("svr_20",)}, r"ensemble_baths are \['svr_20'\]; expected some of \['langevin_100',"),
         ({"ensemble_baths": ("svr_10", "svr_10")}, "ensemble_baths are"),
+        ({"element": "si"}, "element is 'si'; expected the symbol of an element"),
+        ({"diffusive_after": -1.0}, "diffusive_after is -1.0; expected 0 or more"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(change, message):

@@ -360,6 +360,14 @@ def test_correlated_samples_count_for_fewer():
     assert inefficiency(np.broadcast_to(random.normal(size=(64, 1)), (64, 1024))) == pytest.approx(256)
 
 
+def test_motion_that_is_too_short_is_no_diffusion():
+    data = synthetic().assign_attrs(diffusive_after=2.0)
+    for metric in ("diffusion_svr_20", "diffusion_ratio_svr_20"):
+        assert found(data)[metric].outcome is Outcome.UNSUPPORTED
+        assert found(data)[metric].reason == "motion within 1 ps is no diffusion: that takes 2 ps here"
+    assert found(synthetic().assign_attrs(diffusive_after=1.0))["diffusion_svr_20"].interval is not None
+
+
 def test_a_molecule_has_neither_structure_nor_diffusion():
     data = synthetic().drop_vars("rdf")
     assert found(data)["diffusion_svr_20"].outcome is Outcome.UNSUPPORTED

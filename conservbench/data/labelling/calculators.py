@@ -8,10 +8,11 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from conservbench.cards import CardError
-from conservbench.data.labelling.card import Labelling
+from conservbench.data.labelling.card import Labelling, distributions
 from conservbench.models.ase import import_factory
 from conservbench.models.calculator import ForceCalculator
 from conservbench.models.load import load_model
+from conservbench.provenance import version_of
 from conservbench.systems import System
 
 Make = Callable[[], Calculator]
@@ -34,6 +35,11 @@ def labeller(card: Labelling) -> Make:
             raise CardError(f"{card.path}: factory {name!r} does not take its arguments: {error}") from error
 
     return make
+
+
+def packages_of(factory: str) -> dict[str, str | None]:
+    """The installed packages that bring a factory, and their versions."""
+    return {name: version_of(name) for name in distributions(factory)}
 
 
 def sampler(card: Labelling, start: Atoms) -> Make | None:

@@ -7,8 +7,10 @@ interruption changes a bit of the result on one machine.
 from __future__ import annotations
 
 import multiprocessing
-import shutil
-from collections.abc import Callable, Sequence
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
@@ -17,9 +19,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from conservbench import process
-from conservbench.data.labelling.calculators import labeller, sampler
+from conservbench.data.labelling.calculators import labeller, packages_of, sampler
 from conservbench.data.labelling.card import Labelling, Trajectory
-from conservbench.data.labelling.record import Record, read_record, record_path, write_record
+from conservbench.data.labelling.record import (
+    DamagedRecordError,
+    OtherWalkError,
+    Record,
+    read_record,
+    record_path,
+    write_record,
+)
 from conservbench.data.labelling.start import start_structure
 from conservbench.data.labelling.walk import walk
 
@@ -39,6 +48,9 @@ def label(
 ) -> list[Record]:
     """Walk along all trajectories of a card.
 
+    Unfinished ones go on where they were. Those that ended without a frame begin anew, as what failed may have been
+    mended; so do those whose record is damaged, which is set aside.
+
     Args:
         card: what is labelled and how.
         out: folder in which the folder of the records is made.
@@ -50,16 +62,26 @@ def label(
         The records, in the order of the plan.
 
     Raises:
-        ValueError: the card does not fit, or the folder holds records of another version of it.
+        ValueError: the card does not fit, the folder holds records of another version of it, or another process works
+            on them.
     """
     folder = record_folder(card, out)
-    if fresh:
-        shutil.rmtree(folder, ignore_errors=True)
-    plan = card.plan()
     # told before any process is started
     sampler(card, start_structure(card))
     labeller(card)()
-    records = [read_record(record_path(folder, each.index), card.digest_of(each)) for each in plan]
+    try:
+        with process.alone_at_once(folder / ".lock"):
+            if fresh:
+                for path in folder.glob("*.json"):
+                    path.unlink()
+            return _walk_all(card, folder, jobs, progress)
+    except process.BusyError as error:
+        raise ValueError(f"{folder}: another process labels here; wait for it, or choose another --out") from error
+
+
+def _walk_all(card: Labelling, folder: Path, jobs: int, progress: Progress | None) -> list[Record]:
+    plan = card.plan()
+    records = _taken_up(card, folder)
     kept = {each.index: len(record.frames) for each, record in zip(plan, records, strict=True)}
 
     def report(index: int, frames: int) -> None:
@@ -70,12 +92,67 @@ def label(
     waiting = [each for each, record in zip(plan, records, strict=True) if not _done(each, record)]
     # the longest first, so that no process is left alone at the end
     waiting.sort(key=lambda each: kept[each.index] - each.frames)
+    if waiting:
+        _tell_other_versions(card, folder, records)
     if jobs == 1:
         for each in waiting:
             walk(card, each, folder, _reporter(report, each.index))
     else:
         _walk_in_workers(card, waiting, folder, jobs, report)
     return [read_record(record_path(folder, each.index), card.digest_of(each)) for each in plan]
+
+
+def _taken_up(card: Labelling, folder: Path) -> list[Record]:
+    """The records that a labelling begins with, in the order of the plan.
+
+    Raises:
+        ValueError: some are of another version of the card.
+    """
+    records: list[Record] = []
+    others: list[str] = []
+    for each in card.plan():
+        path, digest = record_path(folder, each.index), card.digest_of(each)
+        try:
+            record = read_record(path, digest)
+        except OtherWalkError:
+            others.append(path.name)
+            continue
+        except DamagedRecordError as error:
+            aside = path.with_name(f"{path.name}.damaged")
+            os.replace(path, aside)
+            warnings.warn(f"{error}: set aside as {aside.name}; this trajectory begins anew", stacklevel=4)
+            record = Record(digest)
+        if record.ended and not record.frames:
+            path.unlink()
+            record = Record(digest)
+        records.append(record)
+    if others:
+        raise ValueError(
+            f"{folder}: {len(others)} of {len(card.plan())} records belong to another version of this card:"
+            f" {', '.join(others)}. Move them away, and these trajectories alone begin anew; --fresh starts all anew"
+        )
+    return records
+
+
+def _tell_other_versions(card: Labelling, folder: Path, records: Sequence[Record]) -> None:
+    """Warn of frames that another version of the calculator labelled, which those to come will lie beside."""
+    here = packages_of(card.calculator.factory)
+    kept = Counter(
+        _in_words(frame.packages)
+        for record in records
+        for frame in record.frames
+        if frame.packages is not None and dict(frame.packages) != here
+    )
+    if kept:
+        said = "; ".join(f"{count} frames by {words}" for words, count in kept.items())
+        warnings.warn(
+            f"{folder}: labelled so far: {said}; the rest will be by {_in_words(here)}; --fresh labels all by one",
+            stacklevel=4,
+        )
+
+
+def _in_words(packages: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in packages.items()) or "no package"
 
 
 def _reporter(report: Callable[[int, int], None], index: int) -> Callable[[int], None]:

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -251,14 +255,14 @@ class Labelling:
     @property
     def digest(self) -> str:
         """SHA-256 of what determines the set."""
-        parts = [self._begin(), asdict(self.calculator), asdict(self.walk)]
+        parts = [self._begin(), self._calculator(), asdict(self.walk)]
         table = [*parts, *(asdict(stretch) for stretch in self.schedule), self._mover()]
         return hashlib.sha256(canonical_json(table).encode()).hexdigest()
 
     def digest_of(self, trajectory: Trajectory) -> str:
         """SHA-256 of what determines the walk of one trajectory: more frames, or another split, are the same walk."""
         same = asdict(replace(trajectory, frames=0, test=False, group=""))
-        table = [self._begin(), asdict(self.calculator), asdict(self.walk), self._mover(), same]
+        table = [self._begin(), self._calculator(), asdict(self.walk), self._mover(), same]
         return hashlib.sha256(canonical_json(table).encode()).hexdigest()
 
     def sampler_card(self) -> ModelCard | None:
@@ -283,10 +287,39 @@ class Labelling:
         card = self.sampler_card()
         return self.sampler if card is None else f"{self.sampler} {card.digest}"
 
+    def _calculator(self) -> dict[str, Any]:
+        """The calculator; of one that no package brings, and so has no version, also its source."""
+        source = _own_source(self.calculator.factory)
+        return asdict(self.calculator) | ({} if source is None else {"sha256": file_digest(source)})
+
     def _begin(self) -> dict[str, Any]:
         """The start, of a file also what is in it."""
         file = self.path.parent / self.start.file
         return asdict(self.start) | ({"sha256": file_digest(file)} if self.start.file and file.is_file() else {})
+
+
+def distributions(factory: str) -> tuple[str, ...]:
+    """Names of the installed packages that bring ``package.module:factory``; none for a module of one's own."""
+    return tuple(sorted(set(_installed().get(factory.partition(":")[0].partition(".")[0], ()))))
+
+
+@cache
+def _installed() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+def _own_source(factory: str) -> Path | None:
+    if distributions(factory):
+        return None
+    # where it is imported from, too
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    try:
+        spec = find_spec(factory.partition(":")[0])
+    except Exception:  # a package above it is imported, and may raise anything: whoever makes the calculator tells
+        return None
+    origin = None if spec is None or spec.origin is None else Path(spec.origin)
+    return origin if origin is not None and origin.is_file() else None
 
 
 def read_labelling(path: Path) -> Labelling:

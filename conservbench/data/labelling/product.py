@@ -8,7 +8,6 @@ import lzma
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
-from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 
 from conservbench.data.catalogue import PROVENANCE
+from conservbench.data.labelling.calculators import packages_of
 from conservbench.data.labelling.card import Labelling, Trajectory
 from conservbench.data.labelling.record import Frame, Record
 from conservbench.data.labelling.start import start_structure, strained
@@ -33,11 +33,15 @@ LARGEST: Final = 2_000_000
 """Bytes of a set that is to travel with the package."""
 
 
+class NothingLabelledError(ValueError):
+    """A side of the split is without a frame."""
+
+
 def frames_of(card: Labelling, records: Sequence[Record]) -> list[Atoms]:
     """All labelled structures, rounded, in the order of the plan.
 
     Raises:
-        ValueError: a side of the split is empty.
+        NothingLabelledError: a side of the split is empty.
     """
     start = start_structure(card)
     frames = []
@@ -46,7 +50,7 @@ def frames_of(card: Labelling, records: Sequence[Record]) -> list[Atoms]:
         frames += [_atoms(begin, trajectory, frame) for frame in record.frames[: trajectory.frames]]
     for split in ("train", "test"):
         if not any(atoms.info["split"] == split for atoms in frames):
-            raise ValueError(f"{card.name}: no frame of a {split} trajectory could be labelled")
+            raise NothingLabelledError(f"{card.name}: no frame of a {split} trajectory could be labelled")
     return frames
 
 
@@ -57,7 +61,7 @@ def write_product(card: Labelling, records: Sequence[Record], out: Path) -> tupl
         Their paths.
 
     Raises:
-        ValueError: a side of the split is empty.
+        NothingLabelledError: a side of the split is empty.
         WriteError: the disk is full, or the folder is not to be written to.
     """
     frames = frames_of(card, records)
@@ -91,7 +95,8 @@ def provenance(
         "calculator": {
             "factory": card.calculator.factory,
             "arguments": dict(card.calculator.arguments),
-            "packages": _packages(card.calculator.factory),
+            "packages": packages_of(card.calculator.factory),
+            "labelled_by": _versions(card, records),
         },
         "sampler": card.sampler or None,
         "conservbench": version_of("conservbench"),
@@ -133,7 +138,10 @@ def _atoms(begin: Atoms, trajectory: Trajectory, frame: Frame) -> Atoms:
 def _story(trajectory: Trajectory, record: Record) -> dict[str, Any]:
     kept = record.frames[: trajectory.frames]
     overlaps = [frame.correlation for frame in kept if frame.correlation is not None]
-    mean = record.mean_temperature
+    # frames beyond those that are asked for are of a longer walk, which the set says nothing of
+    longer = len(record.frames) > len(kept)
+    tally = kept[-1].tally if longer else record.tally
+    mean = None if tally is None else tally.mean_temperature
     return {
         "index": trajectory.index,
         "group": trajectory.group,
@@ -141,17 +149,19 @@ def _story(trajectory: Trajectory, record: Record) -> dict[str, Any]:
         "temperature": trajectory.temperature,
         "strain": list(trajectory.strain),
         "frames": len(kept),
-        "steps": record.steps,
+        "steps": None if tally is None else tally.steps,
         "mean_temperature": None if mean is None else round(mean, 1),
         "force_correlation": {
             "mean": round(float(np.mean(overlaps)), 3) if overlaps else None,
             "largest": round(max(map(abs, overlaps)), 3) if overlaps else None,
-            "passed_over": record.passed_over,
+            "passed_over": None if tally is None else tally.passed_over,
         },
-        "failures": record.failures,
+        "failures": [each for each in record.failures if not longer or each["frame"] < len(kept)],
     }
 
 
-def _packages(factory: str) -> dict[str, str | None]:
-    top = factory.partition(":")[0].partition(".")[0]
-    return {name: version_of(name) for name in sorted(set(packages_distributions().get(top, ())))}
+def _versions(card: Labelling, records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Versions of the packages of the calculator, and how many frames they labelled; None where nobody wrote it down."""
+    kept = [frame for each, record in zip(card.plan(), records, strict=True) for frame in record.frames[: each.frames]]
+    counts = Counter(json.dumps(frame.packages, sort_keys=True) for frame in kept)
+    return [{"packages": json.loads(said), "frames": count} for said, count in counts.items()]

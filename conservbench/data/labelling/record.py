@@ -6,6 +6,7 @@ Numbers are written so that they are read back bit for bit, so that a resumed wa
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,29 @@ import numpy as np
 from ase import Atoms
 
 from conservbench.result import write_bytes
+
+
+class DamagedRecordError(ValueError):
+    """A file is not the record of a trajectory, or only a part of one."""
+
+
+class OtherWalkError(ValueError):
+    """A record belongs to another version of the card."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a walk had come to at a frame; the fields are those of :class:`Record`."""
+
+    steps: int
+    passed_over: int
+    kinetic: float
+    counted: int
+
+    @property
+    def mean_temperature(self) -> float | None:
+        """K; None before any step was counted."""
+        return self.kinetic / self.counted if self.counted else None
 
 
 @dataclass
@@ -26,6 +50,8 @@ class Frame:
         forces: (n_atoms, 3), eV/Å.
         stress: (6,) in Voigt order, eV/Å^3; None where the calculator has none.
         correlation: of its forces with those of the frame before; None for the first.
+        packages: that brought the calculator, and their versions; None where an older release did not write them down.
+        tally: of the walk so far; None likewise.
     """
 
     positions: list[list[float]]
@@ -33,6 +59,8 @@ class Frame:
     forces: list[list[float]]
     stress: list[float] | None
     correlation: float | None
+    packages: Mapping[str, str | None] | None = None
+    tally: Tally | None = None
 
 
 @dataclass
@@ -66,9 +94,9 @@ class Record:
     ended: bool = False
 
     @property
-    def mean_temperature(self) -> float | None:
-        """K; None before any step was counted."""
-        return self.kinetic / self.counted if self.counted else None
+    def tally(self) -> Tally:
+        """What the walk has come to."""
+        return Tally(self.steps, self.passed_over, self.kinetic, self.counted)
 
     def place(self, atoms: Atoms, rng: np.random.Generator) -> None:
         """Bring a structure and a generator to where the last frame left them."""
@@ -83,21 +111,29 @@ def record_path(folder: Path, index: int) -> Path:
 
 
 def read_record(path: Path, digest: str) -> Record:
-    """The record of a trajectory; an empty one where there is no file.
+    """The record of a trajectory; an empty one where there is no file, or one of another walk without a frame.
 
     Raises:
-        ValueError: the file is none, or that of another walk.
+        DamagedRecordError: the file is none.
+        OtherWalkError: it has frames of another walk.
     """
     if not path.is_file():
         return Record(digest)
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        record = Record(**{**table, "frames": [Frame(**frame) for frame in table["frames"]]})
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not the record of a trajectory; --fresh starts anew") from error
-    if record.digest != digest:
-        raise ValueError(f"{path}: belongs to another version of this card; --fresh starts anew")
-    return record
+        record = Record(**{**table, "frames": [_frame(frame) for frame in table["frames"]]})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedRecordError(f"{path}: not the record of a trajectory") from error
+    if record.digest == digest:
+        return record
+    if record.frames:
+        raise OtherWalkError(f"{path}: belongs to another version of this card")
+    return Record(digest)
+
+
+def _frame(table: dict[str, Any]) -> Frame:
+    tally = table.get("tally")
+    return Frame(**{**table, "tally": None if tally is None else Tally(**tally)})
 
 
 def write_record(record: Record, path: Path) -> None:

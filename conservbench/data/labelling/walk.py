@@ -21,7 +21,7 @@ from ase.md.langevin import Langevin
 from numpy.typing import NDArray
 
 from conservbench.cards import CardError
-from conservbench.data.labelling.calculators import Make, labeller, sampler
+from conservbench.data.labelling.calculators import Make, labeller, packages_of, sampler
 from conservbench.data.labelling.card import Labelling, Trajectory
 from conservbench.data.labelling.record import Frame, Record, read_record, record_path, write_record
 from conservbench.data.labelling.start import start_structure, strained
@@ -50,7 +50,7 @@ def walk(card: Labelling, trajectory: Trajectory, folder: Path, report: Report |
         report: told of each frame.
 
     Raises:
-        ValueError: the card does not fit, or the folder holds the record of another walk.
+        ValueError: the card does not fit, or the folder holds a damaged record, or that of another walk.
     """
     path = record_path(folder, trajectory.index)
     record = read_record(path, card.digest_of(trajectory))
@@ -74,6 +74,7 @@ class _Walker:
         self._walk, self._trajectory, self._begin, self._record = card.walk, trajectory, begin, record
         self._label: Make = labeller(card)
         self._move: Make | None = sampler(card, begin)
+        self._packages = packages_of(card.calculator.factory)
         self._rng = self._generator()
         self._atoms = begin.copy()
         # drawn anew where the walk starts or starts again; placed where it goes on
@@ -178,7 +179,15 @@ class _Walker:
         if not math.isfinite(energy):
             raise WalkError(f"the energy is {energy}")
         record.frames.append(
-            Frame(self._atoms.positions.tolist(), energy, forces.tolist(), _stress(atoms), correlation)
+            Frame(
+                self._atoms.positions.tolist(),
+                energy,
+                forces.tolist(),
+                _stress(atoms),
+                correlation,
+                self._packages,
+                record.tally,
+            )
         )
         record.momenta = self._atoms.get_momenta().tolist()
         record.random = dict(self._rng.bit_generator.state)

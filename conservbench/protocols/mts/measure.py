@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 import numpy as np
 import torch
 import xarray as xr
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,7 +29,7 @@ from conservbench.protocols.base import Report, within
 from conservbench.protocols.mts.settings import Settings
 from conservbench.protocols.sampling import steps_lasting
 from conservbench.scheme import CHANNELS, Scheme
-from conservbench.state import State, from_atoms
+from conservbench.state import State, from_atoms, only
 from conservbench.units import FEMTOSECOND
 
 if TYPE_CHECKING:
@@ -257,6 +258,7 @@ def _observables(start: State, settings: Settings, *, has_energy: bool) -> dict[
     """What is recorded, per system."""
     n_atoms = int(start.counts[0])
     edges = settings.rdf_bin * np.arange(settings.n_bins + 1)
+    number = atomic_numbers[settings.element] if settings.element else 0
 
     def kinetic(md: MDState) -> Tensor:
         return kinetic_energy(md) / n_atoms
@@ -265,7 +267,7 @@ def _observables(start: State, settings: Settings, *, has_energy: bool) -> dict[
         return (cast(Tensor, md.energy) + kinetic_energy(md)) / n_atoms
 
     def rdf(md: MDState) -> Tensor:
-        return radial_distribution(md, edges)
+        return radial_distribution(only(md, number) if number else md, edges)
 
     always: dict[str, Observe] = {"kinetic_energy": kinetic, "temperature": temperature, "rdf": rdf}
     return always | ({"total_energy": total} if has_energy else {})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from conservbench.protocols.sampling import samples_of, whole_steps
-from conservbench.ranges import require_at_least, require_positive
+from conservbench.ranges import require_at_least, require_element, require_positive
 
 Bath = Literal["langevin", "svr"]
 
@@ -28,6 +28,8 @@ class Settings:
         equilibration_time: ps of Langevin dynamics before, under the gradient force, at the main time step.
         equilibration_tau: fs, relaxation time of momenta in it.
         settling_time: ps of NVE at each stride between equilibration and the record.
+        element: symbol of the element whose atoms g(r) is of; all where it is empty. Of a liquid of molecules one that
+            each has once: among all atoms, bonds would outweigh the structure of the liquid.
         rdf_range: Å, to which g(r) is recorded.
         rdf_bin: Å, width of its bins.
         baths: thermostats of the runs at constant temperature, at the stride of the model's card.
@@ -64,6 +66,7 @@ class Settings:
     bath_settling_time: float = 0.0
     equilibration_tau: float = 50.0
     settling_time: float = 0.0
+    element: str = ""
     rdf_range: float = 6.0
     rdf_bin: float = 0.1
     explosion_temperature: float = 10000.0
@@ -82,6 +85,7 @@ class Settings:
         require_positive(self, "rdf_range", "rdf_bin", "drift_limit", "temperature_limit", "rdf_limit")
         require_positive(self, "explosion_temperature", "explosion_factor", "time_steps")
         require_at_least(0, self, "equilibration_time", "settling_time", "bath_settling_time", "seed")
+        require_element(self, "element")
         for time_step in self.time_steps:
             for stride in self.strides:
                 if whole_steps(self.sample_every, stride * time_step) is None:

@@ -164,11 +164,8 @@ def _of_bath(data: xr.Dataset, bath: str) -> list[Finding]:
     if "ensemble_bath" in data.coords and bath in data.ensemble_bath.values:
         findings.append(_of_ensemble(data, bath, warming))
     gentle = _gentlest(data)
-    if data.attrs["is_crystal"] == "true" or "rdf" not in data:
+    if reason := _no_diffusion(data):
         metrics = ("diffusion",) if bath == gentle else ("diffusion", "diffusion_ratio")
-        reason = (
-            "atoms of a crystal stay at their sites" if "rdf" in data else "only periodic systems have room to diffuse"
-        )
         return [*findings, *(_none(metric, bath, Outcome.UNSUPPORTED, reason) for metric in metrics)]
     findings.append(found("diffusion", lambda: mean_interval(_diffusion(sound))))
     if bath == gentle:
@@ -227,6 +224,17 @@ def _steady_error(sound: xr.Dataset, attributes: Mapping[str, float]) -> Interva
     """
     factor = _RELAXATIONS[str(sound.kind.values)] * 1e-3 * float(sound.tau) / _capacity(attributes)
     return _injected_power(sound).scaled(factor)
+
+
+def _no_diffusion(data: xr.Dataset) -> str:
+    """Why atoms do not diffuse, or not within the lags of the record; empty where they do."""
+    if "rdf" not in data:
+        return "only periodic systems have room to diffuse"
+    if data.attrs["is_crystal"] == "true":
+        return "atoms of a crystal stay at their sites"
+    # results of before this was asked do not have it
+    longest, after = float(data.lag[-1]), float(data.attrs.get("diffusive_after", 0.0))
+    return f"motion within {longest:g} ps is no diffusion: that takes {after:g} ps here" if longest < after else ""
 
 
 def _diffusion(sound: xr.Dataset) -> Series:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 import xarray as xr
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from conservbench.dynamics.noise import Noise
 from conservbench.dynamics.simulate import Observe, Recording, advance, simulate
 from conservbench.dynamics.thermostat import Thermostat, step, thermostat
 from conservbench.models.base import InvalidPredictionError, Model, UnsupportedError, check_support
-from conservbench.observables.msd import mean_squared_displacement
+from conservbench.observables.msd import squared_displacement
 from conservbench.observables.normal_modes import mode_kinetic_energy, normal_modes
 from conservbench.observables.rdf import radial_distribution
 from conservbench.observables.temperature import (
@@ -36,7 +37,7 @@ from conservbench.protocols.crystals import is_crystal
 from conservbench.protocols.sampling import steps_lasting, whole_steps
 from conservbench.protocols.thermostat.settings import Bath, Settings
 from conservbench.scheme import Scheme
-from conservbench.state import State, from_atoms
+from conservbench.state import State, from_atoms, only
 from conservbench.units import BOLTZMANN, FEMTOSECOND
 
 if TYPE_CHECKING:
@@ -146,6 +147,8 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         "stride": scheme.stride,
         "target_temperature": system.temperature,
         "is_crystal": str(is_crystal(system)).lower(),
+        "element": settings.element,
+        "diffusive_after": settings.diffusive_after,
         **_ending(data),
     }
     return data
@@ -198,7 +201,8 @@ def _observables(
     if has_energy:
         found["potential_energy"] = lambda md: cast(Tensor, md.energy) / n_atoms
     if bool(start.pbc.all()):
-        found["rdf"] = lambda md: radial_distribution(md, edges)
+        chosen = atomic_numbers[settings.element] if settings.element else 0
+        found["rdf"] = lambda md: radial_distribution(only(md, chosen) if chosen else md, edges)
     if not isinstance(modes, str):
         vectors = modes[1]
 
@@ -226,12 +230,19 @@ def _species(start: State) -> list[int]:
     return sorted(set(start.numbers.tolist()))
 
 
+def _walkers(start: State, element: str) -> NDArray[np.intp]:
+    """Atoms of a system whose displacement is recorded."""
+    numbers = start.numbers[: int(start.counts[0])].cpu().numpy()
+    return np.flatnonzero(numbers == atomic_numbers[element]) if element else np.arange(len(numbers))
+
+
 def _reduced(recording: Recording[MDState], start: State, settings: Settings) -> dict[str, NDArray[np.float64]]:
     """Series by name, with means over the record in place of positions, velocities and instantaneous g(r)."""
     series = dict(recording.series)
     positions, velocities = series.pop("positions"), series.pop("velocities")
     n_atoms = int(start.counts[0])
     masses = start.masses[:n_atoms].cpu().numpy()
+    walkers = _walkers(start, settings.element)
     times = np.arange(settings.n_samples + 1) * settings.sample_every * 1e-3
     lags = np.full((settings.replicas, settings.n_lags), np.nan)
     found: dict[str, NDArray[np.float64]] = {
@@ -242,7 +253,9 @@ def _reduced(recording: Recording[MDState], start: State, settings: Settings) ->
     for replica in np.flatnonzero(recording.exploded < 0):
         correlation = velocity_autocorrelation(velocities[replica], masses)
         found["velocity_autocorrelation"][replica] = correlation[: settings.n_lags]
-        squares = mean_squared_displacement(positions[replica], masses)
+        # the motion of the centre of mass is no diffusion
+        places = positions[replica] - np.average(positions[replica], axis=1, weights=masses)[:, None]
+        squares = squared_displacement(places[:, walkers])
         found["mean_squared_displacement"][replica] = squares[: settings.n_lags]
     if "rdf" in series:
         found["rdf"] = series.pop("rdf").mean(1)

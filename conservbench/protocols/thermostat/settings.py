@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from conservbench.protocols.sampling import TOLERANCE, samples_of, whole_steps
-from conservbench.ranges import require_at_least, require_positive
+from conservbench.ranges import require_at_least, require_element, require_positive
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class Settings:
         equilibration_tau: fs, relaxation time of momenta in it.
         settling_time: ps under each bath before the record.
         longest_lag: ps, of velocity autocorrelation and mean squared displacement; shorter than ``duration``.
+        element: symbol of the element whose atoms g(r) and the displacement are of; all where it is empty. Of a liquid
+            of molecules one that each has once: among all atoms, bonds would outweigh the structure of the liquid.
+        diffusive_after: ps; motion before that is no diffusion, and a fit that ends earlier gives none.
         rdf_range: Å, the longest distance of g(r).
         rdf_width: Å, width of its bins.
         chain_length: thermostats in a Nosé-Hoover chain.
@@ -71,6 +74,8 @@ class Settings:
     equilibration_tau: float = 50.0
     settling_time: float = 0.0
     longest_lag: float = 0.25
+    element: str = ""
+    diffusive_after: float = 0.0
     rdf_range: float = 6.0
     rdf_width: float = 0.05
     chain_length: int = 3
@@ -87,7 +92,10 @@ class Settings:
         require_at_least(1, self, "replicas", "chain_length")
         require_positive(self, "duration", "time_step", "sample_every", "equilibration_tau", "longest_lag")
         require_positive(self, "rdf_range", "rdf_width", "explosion_temperature", "explosion_factor")
-        require_at_least(0, self, "equilibration_time", "settling_time", "second_temperature", "seed")
+        require_at_least(
+            0, self, "equilibration_time", "settling_time", "second_temperature", "seed", "diffusive_after"
+        )
+        require_element(self, "element")
         if self.second_temperature == 1:
             raise ValueError("second_temperature is 1; expected another temperature than the first")
         if len(set(self.ensemble_baths)) < len(self.ensemble_baths) or not set(self.ensemble_baths) <= set(names):

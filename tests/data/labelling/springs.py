@@ -77,3 +77,16 @@ class Blind(Springs):
     def calculate(self, atoms=None, properties=None, system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
         self.results["forces"] = np.full_like(self.results["forces"], np.nan)
+
+
+class Mended(Springs):
+    """Fails as long as a file is there, as an executable that cannot be started does until it is mended."""
+
+    def __init__(self, poison):
+        super().__init__()
+        self.poison = Path(poison)
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        if self.poison.exists():
+            raise CalculationFailed("no executable 'dft'")
