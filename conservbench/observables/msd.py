@@ -29,6 +29,8 @@ def mean_squared_displacement(positions: ArrayLike, masses: NDArray[np.float64] 
     r = np.asarray(positions, dtype=float)
     if r.ndim != 3 or 0 in r.shape:
         raise ValueError(f"positions have shape {r.shape}, expected (n_times, n_atoms, 3)")
+    if not np.isfinite(r).all():
+        return np.full(len(r), np.nan)
     return squared_displacement(r - np.average(r, axis=1, weights=masses)[:, None])
 
 

@@ -306,4 +306,7 @@ def test_a_crystal_at_rest_has_nothing_to_compare():
     still = xr.Dataset()
     assert {each.outcome for each in below(still, moving(0.3, 1))} == {Outcome.UNSUPPORTED}
     cold = moving(0.3, 1).assign(is_crystal=((), True))
-    assert [each.metric for each in below(cold, cold)] == ["rdf_below", "spectrum_below"]
+    assert [each.metric for each in below(cold, cold) if each.interval] == ["rdf_below", "spectrum_below"]
+    silicon = moving(0.3, 1).assign_coords(element=["Si", "C"])
+    assert [each.metric for each in below(silicon, silicon) if not each.interval] == ["diffusion_li_below"]
+    assert [each.metric for each in judge(silicon)[-2:]] == ["diffusion_li", "step_time"]

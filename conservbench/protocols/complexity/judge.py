@@ -92,7 +92,7 @@ def below(data: xr.Dataset, top: xr.Dataset) -> list[Finding]:
         top: likewise, of the model at the top.
     """
     if "rdf" not in data or "rdf" not in top:
-        return [Finding(metric, unit, None, Outcome.UNSUPPORTED, _MOVING) for metric, unit in BELOW.items()]
+        return _none(tuple(BELOW), _MOVING)
     lasted = (data.explosion_time.isnull() & top.explosion_time.isnull()).values
     mine, its = (each.isel(replica=np.flatnonzero(lasted)) for each in (data, top))
     of_curves = {"rdf_below": "rdf", "spectrum_below": "spectrum"}
@@ -100,18 +100,19 @@ def below(data: xr.Dataset, top: xr.Dataset) -> list[Finding]:
         of_survivors(metric, BELOW[metric], lasted, partial(distance_from_interval, [mine[name]], [its[name]]))
         for metric, name in of_curves.items()
     ]
-    if bool(data.is_crystal):
-        return findings
     apart = fidelity.diffusion_of(mine) - fidelity.diffusion_of(its)
+    ions = f"{LITHIUM}_below"
+    if bool(data.is_crystal):
+        return [*findings, *_none(("diffusion_below", ions), "atoms of a crystal stay at their sites")]
     findings.append(of_survivors("diffusion_below", BELOW["diffusion_below"], lasted, partial(mean_interval, apart)))
-    if "Li" in data.element:
-        ions = _PER_SECOND * (_of_lithium(mine) - _of_lithium(its))
-        metric = f"{LITHIUM}_below"
-        findings.append(of_survivors(metric, BELOW[metric], lasted, partial(mean_interval, ions)))
-    return findings
+    if "Li" not in data.element:
+        return [*findings, *_none((ions,), _NO_LITHIUM)]
+    difference = _PER_SECOND * (_of_lithium(mine) - _of_lithium(its))
+    return [*findings, of_survivors(ions, BELOW[ions], lasted, partial(mean_interval, difference))]
 
 
 _MOVING: Final = "of a system in motion, another one"
+_NO_LITHIUM: Final = "there is no lithium"
 
 
 def _of_lithium(data: xr.Dataset) -> NDArray[np.float64]:
@@ -177,13 +178,15 @@ def _of_crystal(data: xr.Dataset) -> list[Finding]:
 
 def _of_motion(data: xr.Dataset) -> list[Finding]:
     if "rdf" not in data:
-        return _none(tuple(fidelity.OF_MOTION), _MOVING)
+        return _none((*fidelity.OF_MOTION, LITHIUM), _MOVING)
     findings = fidelity.of_motion(data)
-    if "Li" in data.element and not bool(data.is_crystal):
-        lasted = data.explosion_time.isnull().values
-        ions = _PER_SECOND * _of_lithium(data.isel(replica=np.flatnonzero(lasted)))
-        findings.append(of_survivors(LITHIUM, UNITS[LITHIUM], lasted, partial(mean_interval, ions)))
-    return findings
+    if "element" not in data or "Li" not in data.element:
+        return [*findings, *_none((LITHIUM,), _NO_LITHIUM)]
+    if bool(data.is_crystal):
+        return [*findings, *_none((LITHIUM,), "atoms of a crystal stay at their sites")]
+    lasted = data.explosion_time.isnull().values
+    ions = _PER_SECOND * _of_lithium(data.isel(replica=np.flatnonzero(lasted)))
+    return [*findings, of_survivors(LITHIUM, UNITS[LITHIUM], lasted, partial(mean_interval, ions))]
 
 
 def _of_time(data: xr.Dataset) -> Finding:
@@ -209,5 +212,5 @@ def _root(squares: NDArray[np.float64], counts: NDArray[np.float64]) -> Interval
 
 
 def _none(metrics: tuple[str, ...], reason: str) -> list[Finding]:
-    units = {**fidelity.OF_CRYSTAL, **fidelity.OF_MOTION, **UNITS}
+    units = {**fidelity.OF_CRYSTAL, **fidelity.OF_MOTION, **UNITS, **BELOW}
     return [Finding(metric, units[metric], None, Outcome.UNSUPPORTED, reason) for metric in metrics]
