@@ -4,7 +4,8 @@
 
 leaves ``pet-si.pt``, which the loader ``metatomic`` runs, and checkpoints of training under ``outputs/``. Needs the
 extra ``metatrain``. A recipe is a folder with ``frames.toml`` (see :class:`Frames`) and ``options.yaml``, metatrain's
-own. ``mtt export outputs/.../model_100.ckpt -o pet-si-100.pt`` makes a model of a checkpoint.
+own; a folder that holds checkpoints is not trained on by another one. ``mtt export outputs/.../model_100.ckpt -o
+pet-si-100.pt`` makes a model of a checkpoint.
 """
 
 from __future__ import annotations
@@ -12,20 +13,24 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from unittest.mock import patch
 
 import numpy as np
 from ase import Atoms
-from ase.io import write
+from ase.io import read, write
 
 from conservbench.cards import build, parse
 from conservbench.data.catalogue import find_data_set
 from conservbench.data.frames import load_frames
+from conservbench.result import write_bytes
+
+RECIPE: Final = ("frames.toml", "options.yaml")
+"""Files of a recipe."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,16 @@ def read_frames(recipe: Path) -> Frames:
 def prepare(recipe: Path, folder: Path) -> Frames:
     """Fill a folder with what ``mtt train options.yaml`` reads there: options, and frames as extended XYZ.
 
+    The recipe lies there, too: a folder with checkpoints takes no other one, whose frames to validate with may be among
+    those trained on.
+
     Args:
         recipe: folder of the recipe.
         folder: where training runs; made if it is not there.
 
     Raises:
-        ValueError: the recipe or its data set is not there or not as it must be.
+        ValueError: the recipe or its data set is not there or not as it must be, or the folder holds checkpoints of
+            another recipe.
         OSError: a file is missing or cannot be downloaded.
     """
     frames = read_frames(recipe)
@@ -83,12 +92,55 @@ def prepare(recipe: Path, folder: Path) -> Frames:
         )
     order = np.random.default_rng(frames.seed).permutation(len(known))
     held = set(order[: frames.validation].tolist())
+    parts = {
+        "train.xyz": [atoms for index, atoms in enumerate(known) if index not in held],
+        "validation.xyz": [known[index] for index in sorted(held)],
+        "test.xyz": load_frames(data, "test"),
+    }
+    if last_checkpoint(folder) is not None:
+        _refuse_another(recipe, folder, parts)
     folder.mkdir(parents=True, exist_ok=True)
-    write_labels(folder / "train.xyz", [atoms for index, atoms in enumerate(known) if index not in held])
-    write_labels(folder / "validation.xyz", [known[index] for index in sorted(held)])
-    write_labels(folder / "test.xyz", load_frames(data, "test"))
-    (folder / "options.yaml").write_bytes((recipe / "options.yaml").read_bytes())
+    for name, part in parts.items():
+        write_labels(folder / name, part)
+    for name in RECIPE:
+        write_bytes((recipe / name).read_bytes(), folder / name)
     return frames
+
+
+def _refuse_another(recipe: Path, folder: Path, parts: Mapping[str, Sequence[Atoms]]) -> None:
+    """Refuse a recipe that is not the one that a folder was trained by.
+
+    What lies there is compared: comments count for nothing, and a file that is not there (older releases left no
+    ``frames.toml``) for nothing either.
+
+    Raises:
+        ValueError: with the file that differs.
+    """
+    other = [name for name in RECIPE if (folder / name).is_file() and _bare(folder / name) != _bare(recipe / name)]
+    trained = ("train.xyz", "validation.xyz")
+    other += [name for name in trained if (folder / name).is_file() and not _same(folder / name, parts[name])]
+    if other:
+        raise ValueError(
+            f"{folder}: its checkpoints belong to another version of this recipe ({', '.join(other)} differ);"
+            " train in another folder, or remove this one to start anew"
+        )
+
+
+def _bare(path: Path) -> list[str]:
+    """The lines of a file without comments."""
+    lines = (re.sub(r"(^|\s)#.*", "", line).rstrip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def _same(path: Path, frames: Sequence[Atoms]) -> bool:
+    """Whether a file holds these structures, in this order."""
+    there = read(path, ":", format="extxyz")
+    return len(there) == len(frames) and all(
+        np.array_equal(one.numbers, other.numbers)
+        and np.allclose(one.positions, other.positions, atol=1e-6)
+        and np.isclose(one.get_potential_energy(), other.get_potential_energy(), rtol=0.0, atol=1e-6)
+        for one, other in zip(there, frames, strict=True)
+    )
 
 
 def write_labels(path: Path, frames: Sequence[Atoms]) -> None:
@@ -123,7 +175,8 @@ def train(recipe: Path, folder: Path) -> Path:
         The exported model, ``NAME.pt``.
 
     Raises:
-        ValueError: the recipe is not as it must be, or metatrain is not installed.
+        ValueError: the recipe is not as it must be or not the one that the folder was trained by, or metatrain is not
+            installed.
         OSError: a file is missing or cannot be downloaded.
         SystemExit: metatrain stopped with an error, which it has told.
     """

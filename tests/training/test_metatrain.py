@@ -1,5 +1,6 @@
 """Recipes of PET: the frames that metatrain is given, resuming, and whether it turns them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,55 @@ def test_training_goes_on_from_the_highest_epoch(tmp_path):
     assert metatrain.last_checkpoint(tmp_path).stem == "model_100"
 
 
+@pytest.fixture
+def begun(recipe, tmp_path):
+    """A folder in which training has left a checkpoint."""
+    metatrain.prepare(recipe, tmp_path / "run")
+    path = tmp_path / "run" / "outputs" / "2026-01-02" / "10-00-00" / "model_9.ckpt"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "named"),
+    [
+        ("options.yaml", "seed: 1", "seed: 2", "(options.yaml differ)"),
+        ("frames.toml", "augmentation = true", "augmentation = false", "(frames.toml differ)"),
+        ("frames.toml", "seed = 3", "seed = 4", "(frames.toml, train.xyz, validation.xyz differ)"),
+        ("frames.toml", "validation = 4", "validation = 5", "(frames.toml, train.xyz, validation.xyz differ)"),
+    ],
+)
+def test_a_folder_is_not_trained_on_by_another_recipe(recipe, begun, file, old, new, named):
+    before = {path.name: path.read_bytes() for path in begun.iterdir() if path.is_file()}
+    (recipe / file).write_text((recipe / file).read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(f"another version of this recipe {named}")):
+        metatrain.prepare(recipe, begun)
+    assert {path.name: path.read_bytes() for path in begun.iterdir() if path.is_file()} == before
+
+
+def test_a_folder_is_not_trained_on_with_other_frames_of_the_same_name(recipe, begun, monkeypatch):
+    monkeypatch.setattr(metatrain, "load_frames", lambda data, split: [labelled(seed) for seed in range(1, 13)])
+    with pytest.raises(ValueError, match=r"\(train\.xyz, validation\.xyz differ\)"):
+        metatrain.prepare(recipe, begun)
+
+
+def test_a_folder_is_trained_on_by_the_same_recipe(recipe, begun):
+    with (recipe / "options.yaml").open("a", encoding="utf-8") as file:
+        file.write("# a remark\n\n")
+    metatrain.prepare(recipe, begun)
+    # one that an older release filled
+    (begun / "frames.toml").unlink()
+    metatrain.prepare(recipe, begun)
+    assert (begun / "frames.toml").is_file()
+    # without a checkpoint nothing is lost
+    for path in begun.glob("outputs/*/*/*.ckpt"):
+        path.unlink()
+    (recipe / "options.yaml").write_text("seed: 5\n", encoding="utf-8")
+    metatrain.prepare(recipe, begun)
+    assert (begun / "options.yaml").read_text(encoding="utf-8") == "seed: 5\n"
+
+
 @pytest.mark.parametrize("name", ["pet-si", "pet-ethanol", "pet-ethanol-still"])
 def test_recipes_that_are_shipped_are_read(name):
     yaml = pytest.importorskip("yaml", reason="PyYAML is not installed (extra: test)")
@@ -119,13 +169,18 @@ def test_a_network_is_trained_resumed_and_run(recipe, tmp_path, monkeypatch):
     for old, new in (("d_pet: 32", "d_pet: 8"), ("d_node: 64", "d_node: 8"), ("d_head: 32", "d_head: 8")):
         assert old in options
         options = options.replace(old, new)
-    start = options[options.index("num_epochs: ") :].partition("\n")[0]
-    interval = options[options.index("checkpoint_interval: ") :].partition("\n")[0]
-    options = options.replace(interval, "checkpoint_interval: 1")
-    for epochs in (1, 2):
-        (recipe / "options.yaml").write_text(options.replace(start, f"num_epochs: {epochs}"), encoding="utf-8")
-        path = metatrain.train(recipe, tmp_path / "run")
-        assert metatrain.last_checkpoint(tmp_path / "run").stem == f"model_{epochs - 1}"
+    for word, value in (("num_epochs", 2), ("checkpoint_interval", 1)):
+        line = options[options.index(f"{word}: ") :].partition("\n")[0]
+        options = options.replace(line, f"{word}: {value}")
+    (recipe / "options.yaml").write_text(options, encoding="utf-8")
+    path = metatrain.train(recipe, tmp_path / "run")
+    last = metatrain.last_checkpoint(tmp_path / "run")
+    assert last.stem == "model_1"
+    # as if it had stopped after the first epoch
+    last.unlink()
+    path.unlink()
+    assert metatrain.train(recipe, tmp_path / "run") == path
+    assert metatrain.last_checkpoint(tmp_path / "run").stem == "model_1"
     assert path.name == "pet-made.pt"
     assert len(list((tmp_path / "run" / "outputs").glob("*/*/model_0.ckpt"))) == 1
     model = MetatomicModel(read_exported(path))
