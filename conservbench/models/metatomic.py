@@ -78,7 +78,7 @@ def find_outputs(declared: Collection[str], variant: str = "") -> Outputs:
         variant: which of several outputs of one kind, such as ``pbe``; empty for the one without a variant.
 
     Raises:
-        ValueError: the model has neither, or no such variant.
+        ValueError: the model has neither, or no such variant, or none at all.
     """
     suffix = f"/{variant}" if variant else ""
     energy = f"{_ENERGY}{suffix}"
@@ -90,6 +90,8 @@ def find_outputs(declared: Collection[str], variant: str = "") -> Outputs:
     if variants:
         what = f"variant {variant!r}" if variant else "output without a variant"
         raise ValueError(f"the model has no {what}{did_you_mean(variant, variants)}")
+    if variant and not set(kinds).isdisjoint(declared):
+        raise ValueError(f"the model has no variants: leave out variant = {variant!r}")
     raise ValueError(f"the model has neither {_ENERGY!r} nor {_FORCE[0]!r}; it has: {', '.join(sorted(declared))}")
 
 

@@ -393,6 +393,8 @@ def test_outputs_are_found_by_variant():
         find_outputs(both, "pbd")
     with pytest.raises(ValueError, match="no output without a variant; expected one of: pbe, r2scan"):
         find_outputs({"energy/pbe", "energy/r2scan"})
+    with pytest.raises(ValueError, match="the model has no variants: leave out variant = 'pbe'"):
+        find_outputs({"energy", "feature", "feature/pbe"}, "pbe")
     with pytest.raises(ValueError, match="neither 'energy' nor 'non_conservative_force'; it has: feature"):
         find_outputs({"feature"})
 
