@@ -11,7 +11,7 @@ import multiprocessing
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
@@ -21,7 +21,7 @@ from itertools import chain
 from multiprocessing.connection import Connection
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from conservbench import plugins, process
 from conservbench.cards import (
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from conservbench.protocols.base import Report
+
+
+Card = TypeVar("Card", ModelCard, ProtocolCard)
 
 
 class RunError(RuntimeError):
@@ -177,8 +180,8 @@ def plan(
     """
     from conservbench.systems import find_system
 
-    model_cards = [find_model(name) for name in dict.fromkeys(_unfolded(models) or list_models())]
-    protocol_cards = [find_protocol(name) for name in dict.fromkeys(protocols or list_protocols())]
+    model_cards = _once(find_model(name) for name in _unfolded(models) or list_models())
+    protocol_cards = _once(find_protocol(name) for name in protocols or list_protocols())
     if not protocols:
         protocol_cards = [card for card in protocol_cards if card.by_default]
     taken = {
@@ -217,6 +220,14 @@ def plan(
     for cell in {(cell.protocol.name, cell.system): cell for cell in cells}.values():
         _ = cell.settings
     return cells
+
+
+def _once(cards: Iterable[Card]) -> list[Card]:
+    """Cards in their order, each file once: one card has a name and any number of paths."""
+    found: dict[Path, Card] = {}
+    for card in cards:
+        found.setdefault(card.path.resolve(), card)
+    return list(found.values())
 
 
 def _unfolded(models: Sequence[str]) -> list[str]:

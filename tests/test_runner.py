@@ -352,6 +352,13 @@ def test_two_cards_of_one_name(tmp_path):
         plan(["ticks-fine", str(path)], ["ticks"])
 
 
+def test_one_card_by_its_name_and_by_its_path(tmp_path):
+    model, protocol = PLUGIN / "ticks/models/ticks-fine.toml", PLUGIN / "ticks/protocols/ticks.toml"
+    (tmp_path / "ticks-fine.toml").symlink_to(model)
+    names = ["ticks-fine", str(model), str(tmp_path / "ticks-fine.toml")]
+    assert plan(names, ["ticks", str(protocol)]) == plan(["ticks-fine"], ["ticks"])
+
+
 # endings
 
 
