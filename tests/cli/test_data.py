@@ -85,6 +85,18 @@ def test_show_tells_file_frame_and_reason(mine, old, new, reason):
     assert reason in json.loads(invoke("show", str(mine), "--json").stdout)["error"]
 
 
+def test_show_of_a_file_that_cannot_be_split_tells_what_it_holds(mine):
+    mine.write_text("".join(mine.read_text().splitlines(keepends=True)[:8]))
+    result = invoke("show", str(mine), "--json")
+    assert result.exit_code == 0
+    table = json.loads(result.stdout)
+    assert "leaves none of 2 frames for testing" in table["note"]
+    assert table["holds"]["frames"] == 2
+    shown = invoke("show", str(mine)).stdout
+    assert "leaves none of 2 frames" in " ".join(shown.split())
+    assert "holds.frames" in shown
+
+
 def test_wrong_words_are_told_with_the_nearest():
     for words, hint in ((("shwo", "water"), "did you mean 'show'"), (("show", "watr"), "did you mean 'water'")):
         result = invoke(*words)
