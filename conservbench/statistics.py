@@ -139,9 +139,24 @@ def ratio_interval(numerators: ArrayLike, denominators: ArrayLike) -> Interval:
     if n == 1:
         return Interval(ratio, -math.inf, math.inf, 1)
     left_out = (top.sum() - top) / (bottom.sum() - bottom)
-    value = n * ratio - (n - 1) * float(left_out.mean())
-    error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
-    half = _half_width(error, n)
+    return jackknife_interval(n * ratio - (n - 1) * float(left_out.mean()), left_out)
+
+
+def jackknife_interval(value: float, left_out: ArrayLike) -> Interval:
+    """A statistic with the interval that its delete-one jackknife gives (Efron, The Jackknife, 1982).
+
+    Args:
+        value: the statistic.
+        left_out: (n_groups,) the statistic without each group.
+
+    Returns:
+        An infinite interval for a single group.
+    """
+    without = np.asarray(left_out, dtype=float)
+    n = len(without)
+    if n == 1:
+        return Interval(value, -math.inf, math.inf, 1)
+    half = _half_width(math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum())), n)
     return Interval(value, value - half, value + half, n)
 
 

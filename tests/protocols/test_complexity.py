@@ -9,14 +9,15 @@ import torch
 import xarray as xr
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from scipy import stats
 from scipy.stats import norm
 
-from conservbench.cards import CardError, find_model, find_protocol
+from conservbench.cards import CardError, build, find_model, find_protocol
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.observables.harmonic_density import harmonic_density
 from conservbench.outcome import Outcome
 from conservbench.protocols.complexity import labels, measure
-from conservbench.protocols.complexity.judge import BELOW, below, densities, density, judge
+from conservbench.protocols.complexity.judge import BELOW, below, densities, density, energy_error, judge
 from conservbench.protocols.complexity.plots import plots
 from conservbench.protocols.complexity.settings import Settings
 from conservbench.references import find_reference
@@ -310,3 +311,37 @@ def test_a_crystal_at_rest_has_nothing_to_compare():
     silicon = moving(0.3, 1).assign_coords(element=["Si", "C"])
     assert [each.metric for each in below(silicon, silicon) if not each.interval] == ["diffusion_li_below"]
     assert [each.metric for each in judge(silicon)[-2:]] == ["diffusion_li", "step_time"]
+
+
+def test_groups_of_the_card_are_those_of_the_labels():
+    """Descriptions of mlearn's frames: those with a vacancy are of dynamics too."""
+    card = find_protocol("complexity")
+    asked = build(Settings, card.settings("standard", "si-64"), "standard")
+    expected = {
+        "AIMD-NVT Snapshot 40000 of 100000 of AIMD NVT simulation for normal structure at 843 K": "solid",
+        "AIMD-NVT Snapshot 80000 of 100000 of AIMD NVT simulation for normal structure at 3374 K": "liquid",
+        "Elastic Si 2x2x2 cell, mode 0, strain -0.06": "strained",
+        "Vacancy Snapshot 7 of 32 of Vacancy AIMD NVT simulation at 300 K": "vacancy",
+        "Vacancy Snapshot 14 of 32 of Vacancy AIMD NVT simulation at 3374 K": "vacancy",
+        "Surface Si_surface_mp/Si_mp-149_(3_2_1)": "surface",
+    }
+    assert {text: asked.group_of(text) for text in expected} == expected
+
+
+def test_the_jackknife_of_energies_fits_zeros_again():
+    """Of one element the zero is the mean, and the mean square error the variance, whose jackknife is on paper."""
+    missed = np.random.default_rng(3).normal(size=12)
+    data = xr.Dataset(
+        {
+            "energy": ("frame", 8e-3 * missed),
+            "energy_label": ("frame", np.zeros(12)),
+            "atoms_of": (("frame", "element"), np.full((12, 1), 8)),
+        }
+    )
+    found = energy_error(data, np.ones(12, dtype=bool))
+    assert found.value == pytest.approx(missed.std())
+    # the jackknife variance of the variance, from its influence values
+    squares = (missed - missed.mean()) ** 2
+    left_out = (12 * squares.mean() - 12 / 11 * squares) / 11
+    error = np.sqrt(11 / 12 * ((left_out - left_out.mean()) ** 2).sum())
+    assert found.high**2 == pytest.approx(missed.var() + stats.t.ppf(0.975, 11) * error)

@@ -18,7 +18,14 @@ from conservbench.outcome import Outcome
 from conservbench.protocols.base import Finding
 from conservbench.protocols.fidelity import judge as fidelity
 from conservbench.protocols.survivors import of_survivors
-from conservbench.statistics import Interval, distance_from_interval, mean_interval, median_interval, ratio_interval
+from conservbench.statistics import (
+    Interval,
+    distance_from_interval,
+    jackknife_interval,
+    mean_interval,
+    median_interval,
+    ratio_interval,
+)
 
 FORCE: Final = "force_error"
 ENERGY: Final = "energy_error"
@@ -70,10 +77,8 @@ def of_labels(data: xr.Dataset) -> list[Finding]:
     ]
     if "energy" not in data:
         return [*findings, *_none((ENERGY,), "the model has no energy")]
-    missed = energy_errors(data)
-    ones = np.ones(len(missed))
     return findings + [
-        Finding(f"{ENERGY}{suffix}", UNITS[ENERGY], _root(missed[own] ** 2, ones[own]), reason=_ZERO)
+        Finding(f"{ENERGY}{suffix}", UNITS[ENERGY], energy_error(data, own), reason=_ZERO)
         for suffix, own in _groups(data)
     ]
 
@@ -129,13 +134,28 @@ def force_squares(data: xr.Dataset) -> tuple[NDArray[np.float64], NDArray[np.flo
     return np.bincount(places, squares, n).astype(float), counts
 
 
-def energy_errors(data: xr.Dataset) -> NDArray[np.float64]:
-    """(n_frames,) meV/atom, less the energies of the elements that fit best: models have zeros of their own."""
+def energy_error(data: xr.Dataset, own: NDArray[np.bool_]) -> Interval:
+    """Root mean square error of the energies of some frames, meV/atom.
+
+    Models have zeros of their own: the energies of the elements that fit all frames best are taken off, and fitted
+    again without each frame that the jackknife leaves out.
+
+    Args:
+        data: what :func:`conservbench.protocols.complexity.measure.measure` returned.
+        own: (n_frames,) which of them.
+    """
     atoms = data.atoms_of.values.astype(float)
     sizes = atoms.sum(1, keepdims=True)
-    missed = (data.energy - data.energy_label).values / sizes[:, 0]
-    shares = atoms / sizes
-    return np.asarray(1e3 * (missed - shares @ np.linalg.lstsq(shares, missed, rcond=None)[0]))
+    shares, missed = atoms / sizes, 1e3 * (data.energy - data.energy_label).values / sizes[:, 0]
+
+    def square(kept: NDArray[np.bool_]) -> float:
+        zeros = np.linalg.lstsq(shares[kept], missed[kept], rcond=None)[0]
+        return float(((missed - shares @ zeros)[kept & own] ** 2).mean())
+
+    everything = np.ones(len(missed), dtype=bool)
+    frames = np.flatnonzero(own)
+    left_out = [square(everything & (np.arange(len(missed)) != k)) for k in frames] if len(frames) > 1 else [math.nan]
+    return jackknife_interval(square(everything), left_out).map(_to_root)
 
 
 def density(frequencies: ArrayLike, at: ArrayLike, width: float) -> NDArray[np.float64]:
@@ -208,7 +228,11 @@ def _groups(data: xr.Dataset) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 
 def _root(squares: NDArray[np.float64], counts: NDArray[np.float64]) -> Interval:
     """Root of a mean square; one that the jackknife puts below zero is zero."""
-    return ratio_interval(squares, counts).map(lambda value: math.sqrt(max(value, 0.0)))
+    return ratio_interval(squares, counts).map(_to_root)
+
+
+def _to_root(square: float) -> float:
+    return math.sqrt(max(square, 0.0))
 
 
 def _none(metrics: tuple[str, ...], reason: str) -> list[Finding]:
