@@ -273,7 +273,7 @@ def _contents(data_set: DataSet, here: str) -> dict[str, Any]:
         n_test = sum(is_test(frames, data_set.split))
     except ValueError as error:
         # to be looked at, it needs no split
-        return {"note": f"neither trained nor tested on: {error}", "holds": summary(frames)}
+        return {"note": f"cannot be split into frames for training and testing: {error}", "holds": summary(frames)}
     return {"frames": {"train": len(frames) - n_test, "test": n_test}, "holds": summary(frames)}
 
 
