@@ -45,7 +45,7 @@ def draw(rows: dict[str, list[dict[str, float | str]]], path: Path) -> None:
                 )
                 style = {"color": colour, "markerfacecolor": colour if filled else "white"}
                 panel.plot(*zip(*chosen, strict=True), marker, **style, label=f"{way}, {atoms} atoms")
-        panel.set(title=kernel, xlabel="training points", xscale="log", yscale="log", ylim=(1, 3000))
+        panel.set(title=kernel, xlabel="training points", xscale="log", yscale="log", ylim=(0.2, 1e5))
         panel.set_xticks((250, 1000), ("250", "1000"))
     panels[0].set_ylabel("processor time of the forces, ms")
     panels[-1].plot(*zip(*((row["frames"], row["ms"]) for row in rows["matrices"]), strict=True), "o-", color="#555555")
