@@ -46,8 +46,8 @@ are not harmonic make the work too large. Energies in hartree and forces in hart
 by the factor 1.89; other units that are mixed up, by 13 or more."""
 
 BONDS: Final = (0.15, 1 / 0.15)
-"""Within which the ratio of how stiff bonds are to how stiff their lengths let expect lies in eV and Å: it is 0.35 in
-salt and 1.5 in benzene. Labels in rydberg, hartree or kcal/mol change it by 14 or more."""
+"""Within which the ratio of how stiff bonds are to how stiff their lengths let expect lies in eV and Å: it is 0.3 in
+sodium and in salts, and 1.7 in acetylene. Labels in rydberg, hartree or kcal/mol change it by 14 or more."""
 
 _NOBLE: Final = tuple(atomic_numbers[symbol] for symbol in ("He", "Ne", "Ar", "Kr", "Xe", "Rn"))
 _TOUCHING: Final = 2.2

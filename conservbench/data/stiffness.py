@@ -1,8 +1,8 @@
 """How stiff bonds are in labelled structures, over how stiff their lengths let expect.
 
 By Badger's rule the force constant of a bond is C / (r - d)^3, where d depends on the rows of the two elements in the
-periodic table alone. It was found for diatomic molecules, and holds within a factor of three for bonds in molecules,
-liquids, metals and salts: units of energy lie further apart.
+periodic table alone. It was found for diatomic molecules, and holds within a factor of about three for bonds in
+molecules, liquids, metals and salts: units of energy lie further apart.
 R. M. Badger, J. Chem. Phys. 2, 128 (1934), doi:10.1063/1.1749435; 3, 710 (1935), doi:10.1063/1.1749581.
 """
 
