@@ -40,7 +40,7 @@ from conservbench.cards import (
 from conservbench.elements import SYMBOLS
 from conservbench.hint import did_you_mean
 from conservbench.outcome import Outcome
-from conservbench.systems.catalogue import asked_about, elements_of, fits, system_names, system_table
+from conservbench.systems.catalogue import asked_about, concerns, fits, system_names, system_table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -249,10 +249,7 @@ def _unfolded(models: Sequence[str]) -> list[str]:
 
 
 def _concerned(protocol: ProtocolCard, systems: Sequence[str]) -> Sequence[str]:
-    """Those of some systems whose elements are among those of the systems that the card of a protocol lists."""
-    listed = (*protocol.systems, *protocol.more_systems)
-    known = frozenset(chain(*map(elements_of, listed)))
-    return [name for name in systems if not listed or elements_of(name) <= known]
+    return [name for name in systems if concerns(protocol.systems, protocol.more_systems, name)]
 
 
 def _places(model: ModelCard, protocol: ProtocolCard, systems: Sequence[str], *, named: bool) -> Sequence[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from conservbench.cards import find_protocol, list_protocols, row_name
 from conservbench.outcome import Outcome
-from conservbench.systems.catalogue import asked_about
+from conservbench.systems.catalogue import asked_about, concerns
 
 if TYPE_CHECKING:
     from conservbench.scored import ScoredCell
@@ -90,8 +90,10 @@ def asked(model: Mapping[str, Any], protocol: Mapping[str, Any], is_parent: bool
         return ()
     if tuned and not protocol.get("tuned"):
         return ()
-    own, elements = model.get("systems", ()), model.get("elements", ())
-    return asked_about(own, elements, protocol.get("systems", ()), protocol.get("more_systems", ()))
+    listed = protocol.get("systems", ()), protocol.get("more_systems", ())
+    places = asked_about(model.get("systems", ()), model.get("elements", ()), *listed)
+    # a protocol about silicon has nothing to say of a model made for a molecule
+    return [name for name in places if concerns(*listed, name)]
 
 
 def _coverage(

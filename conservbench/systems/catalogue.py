@@ -40,6 +40,12 @@ def fits(elements: Collection[str], system: str) -> bool:
     return not elements or elements_of(system) <= set(elements)
 
 
+def concerns(systems: Sequence[str], more_systems: Sequence[str], system: str) -> bool:
+    """Whether a protocol that lists these systems has any of the elements of a system, or lists none at all."""
+    listed = (*systems, *more_systems)
+    return not listed or elements_of(system) <= frozenset().union(*map(elements_of, listed))
+
+
 def asked_about(
     own: Sequence[str], elements: Collection[str], systems: Sequence[str], more_systems: Sequence[str]
 ) -> tuple[str, ...]:

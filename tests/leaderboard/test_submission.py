@@ -160,6 +160,11 @@ def test_nothing_that_it_names_is_imported():
 def test_every_card_of_the_suite_would_be_accepted(name):
     text = (Path(__file__).parents[2] / "models" / f"{name}.toml").read_text(encoding="utf-8")
     card, problems = read_submitted(text)
+    if find_model(name).loader == "metatomic":
+        # what is exported is code of its author: the suite trusts its own alone
+        assert card is None
+        assert [each for each in problems if "others may run code where they are opened" in each]
+        return
     assert card is not None
     assert problems == []
 
