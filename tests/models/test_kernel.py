@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -261,7 +264,7 @@ def test_forces_without_a_graph_are_those_with_one(descriptor, has_energies, rad
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_what_was_recorded_is_what_was_called(water, monkeypatch, batch):
-    model = water.at({})
+    model = KernelModel(water.trained)
     states = [waters(batch, seed=seed) for seed in (30, 60)]
     expected = [model.evaluate(state, forces=("gradient",)) for state in states]
     monkeypatch.setattr(contracted, "OFTEN", 3)
@@ -289,15 +292,65 @@ def branching(positions, numbers, cell, pbc):
     return far.norm(dim=-1) if bool(positions[0, 0] > 99.0) else 1.0 / far.norm(dim=-1)
 
 
-def test_a_descriptor_that_branches_is_called_as_it_is(monkeypatch):
+def masking(positions, numbers, cell, pbc):
+    far = (positions[1:] - positions[:-1]).norm(dim=-1)
+    return torch.exp(-far) if far[far < 1.2].numel() > 1 else torch.exp(-2.0 * far)
+
+
+def counting(positions, numbers, cell, pbc):
+    far = (positions[1:] - positions[:-1]).norm(dim=-1)
+    return torch.exp(-far) * (1 + len(torch.nonzero(far < 1.2)))
+
+
+@pytest.mark.parametrize("descriptor", [branching, masking, counting])
+def test_a_descriptor_that_branches_is_called_as_it_is(monkeypatch, descriptor):
     monkeypatch.setattr(contracted, "OFTEN", 2)
     state = waters(1)
-    kernel = kernel_of(f"{__name__}:branching")
+    kernel = kernel_of(f"{__name__}:{descriptor.__name__}")
     model = KernelModel(train(kernel, Points(state), invented(state), 1e-6, 1e-6, "matern52"))
     one = waters(1, seed=9)
     first, *others = (model.evaluate(one, forces=("gradient",)).forces["gradient"] for _ in range(4))
     for other in others:
         torch.testing.assert_close(other, first, rtol=0, atol=0)
+    assert not model._recorder._recorded
+
+
+def test_a_recorded_model_is_copied_and_sent(water, monkeypatch):
+    monkeypatch.setattr(contracted, "OFTEN", 2)
+    model, state = KernelModel(water.trained), waters(1)
+    said = [model.evaluate(state, forces=("gradient",)).forces["gradient"] for _ in range(3)][-1]
+    assert model._recorder._recorded
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        torch.testing.assert_close(other.evaluate(state, forces=("gradient",)).forces["gradient"], said)
+
+
+def test_a_tuned_model_has_no_uncertainty(water, tmp_path):
+    state = waters(1)
+    assert float(water.uncertainty(state).max()) > 0.0
+    assert float(water.at({}).uncertainty(state).max()) > 0.0
+    tuned = water.at({"forces": 0.9 * water.parameters["forces"]})
+    with pytest.raises(UnsupportedError, match="the model was tuned"):
+        tuned.uncertainty(state)
+    # nor has what is read of its file
+    tuned.save(tmp_path / "tuned.toml")
+    with pytest.raises(UnsupportedError, match="the model was tuned"):
+        KernelModel(read_checkpoint(tmp_path / "tuned.safetensors")).uncertainty(state)
+
+
+def test_an_uncertainty_is_refused_like_forces(water):
+    carbon = waters(1).replace(numbers=torch.tensor([6, 1, 1]))
+    with pytest.raises(UnsupportedError, match="the model does not know C"):
+        water.uncertainty(carbon)
+
+
+def test_the_system_in_the_wrong_order_is_the_one_that_is_told(water):
+    good, bad = waters(1), waters(1)
+    bad = bad.replace(numbers=bad.numbers[[1, 0, 2]])
+    with pytest.raises(UnsupportedError, match=r"atom order: .* on O H H, and was given H O H"):
+        water.evaluate(concatenate([good, bad]), forces=("gradient",))
+    uneven = concatenate([good, good]).replace(system=torch.tensor([0, 0, 1, 1, 1, 1]))
+    with pytest.raises(UnsupportedError, match="the model is of one molecule, H2O, and was given HO"):
+        water.evaluate(uneven, forces=("gradient",))
 
 
 @pytest.mark.parametrize("name", ["water", "silicon"])

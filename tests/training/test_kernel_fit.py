@@ -29,6 +29,7 @@ from conservbench.training.kernel.solve import (
     TooManyPointsError,
     duplicates,
     memory_needed,
+    preconditioner_frames,
     require_memory,
     solve,
 )
@@ -244,6 +245,15 @@ def test_too_many_points_are_refused_before_anything_is_made():
     points = Points(from_atoms([molecule("H2O")] * 10))
     with pytest.raises(TooManyPointsError, match=r"matrix of 90 rows: .* train on 5 frames .* solver = \"iterative\""):
         require_memory(points, free=3 * 8 * 45**2 + 1000)
+
+
+def test_the_preconditioner_takes_no_more_than_there_is_memory_for():
+    points = Points(from_atoms([molecule("H2O")] * 40))
+    each = 2 * 8 * 360 * 9
+    assert preconditioner_frames(points, free=100 * each) == 4
+    assert preconditioner_frames(points, free=2 * each + 100) == 2
+    with pytest.raises(TooManyPointsError, match=r"one frame of its preconditioner, .* train on 20 frames"):
+        preconditioner_frames(points, free=each // 2)
 
 
 def test_another_order_of_atoms_is_found_in_training(recipe, tmp_path):

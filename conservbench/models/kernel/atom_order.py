@@ -45,8 +45,25 @@ class AtomOrder:
             UnsupportedError: one is another molecule, is periodic, or has its atoms in another order.
         """
         n, batch = len(self.numbers), state.n_systems
-        if state.n_atoms != n * batch or not bool((state.numbers.view(batch, n) == self.numbers).all()):
-            mine = state.numbers[state.system == 0]
+        if not bool((state.counts == n).all()) or not bool((state.numbers.view(batch, n) == self.numbers).all()):
+            self._refuse(state)
+        bonded = self._bonded_in(state.positions.detach().view(batch, n, 3))
+        if torch.equal(bonded, self._bonded.expand_as(bonded)):
+            return
+        rows = bonded[:, self._first, self._second]
+        for row in rows[(rows != self._bonds).any(1)]:
+            if self._fingerprint(row) == self._print:
+                raise UnsupportedError(
+                    f"atom order: equal atoms are exchanged; the model was trained on {_names(self.numbers)} with "
+                    f"bonds {self._listed(self._bonds)}, and was given bonds {self._listed(row)}; reorder the atoms"
+                )
+
+    def _refuse(self, state: State) -> None:
+        """Say what the first system is that is not this molecule in this order."""
+        for index in range(state.n_systems):
+            mine = state.numbers[state.system == index]
+            if torch.equal(mine, self.numbers):
+                continue
             if sorted(mine.tolist()) == sorted(self.numbers.tolist()):
                 raise UnsupportedError(
                     f"atom order: the model was trained on {_names(self.numbers)}, and was given {_names(mine)}; "
@@ -55,15 +72,6 @@ class AtomOrder:
             raise UnsupportedError(
                 f"the model is of one molecule, {_formula(self.numbers)}, and was given {_formula(mine)}"
             )
-        bonded = self._bonded_in(state.positions.detach().view(batch, n, 3))
-        if torch.equal(bonded, self._bonded.expand_as(bonded)):
-            return
-        for row in bonded[:, self._first, self._second]:
-            if not torch.equal(row, self._bonds) and self._fingerprint(row) == self._print:
-                raise UnsupportedError(
-                    f"atom order: equal atoms are exchanged; the model was trained on {_names(self.numbers)} with "
-                    f"bonds {self._listed(self._bonds)}, and was given bonds {self._listed(row)}; reorder the atoms"
-                )
 
     def _bonded_in(self, positions: Tensor) -> Tensor:
         """(n_systems, n_atoms, n_atoms) whether atoms are so near each other that they are bonded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +36,8 @@ class Settings:
         permutations: of the atoms.
         regularization: what was added to the diagonal for forces, and for what else has their row.
         energy_regularization: what was added for energies.
-        signal: scale of the prior, by which the spread of the Gaussian process is multiplied; eV.
+        signal: scale of the prior, by which the spread of the Gaussian process is multiplied; eV. NaN of a model that
+            was tuned, which is no Gaussian process of its points.
         has_energies: whether energies were trained on.
     """
 
@@ -94,6 +96,10 @@ class Trained:
     def with_parameters(self, parameters: Mapping[str, Tensor]) -> Trained:
         """The same with some parameters replaced."""
         return replace(self, parameters={**self.parameters, **parameters})
+
+    def tuned(self, parameters: Mapping[str, Tensor]) -> Trained:
+        """The same with some parameters replaced, which no longer solve for the labels."""
+        return replace(self.with_parameters(parameters), settings=replace(self.settings, signal=math.nan))
 
     def to(self, device: torch.device | str) -> Trained:
         """The same on another device."""

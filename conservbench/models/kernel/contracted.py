@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.fx import Node
 
 from conservbench.models.kernel.expansion import Expansion
 from conservbench.models.kernel.jets import Features
@@ -64,6 +65,10 @@ class Recorder:
         self._calls: dict[int, int] = {}
         self._recorded: dict[int, Function] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy, or another process, goes on from: recordings are made anew."""
+        return {**vars(self), "_calls": {}, "_recorded": {}}
+
     def __call__(self, state: State) -> tuple[Tensor, Tensor]:
         """Energies (n_systems,) in eV and forces (n_atoms, 3) in eV/Å."""
         n_systems, positions, cell = state.n_systems, state.positions.detach(), state.cell.detach()
@@ -83,6 +88,16 @@ def _agree(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one, other, rtol=1e-9, atol=1e-9)
 
 
+def _has_shapes_of_values(node: Node) -> bool:
+    """Whether the shape of what an operation gives depends on values, as where a mask picks some."""
+    if not isinstance(node.target, torch._ops.OpOverload) or torch.Tag.dynamic_output_shape not in node.target.tags:  # noqa: SLF001
+        return False
+    if node.target.overloadpacket is not torch.ops.aten.index:
+        return True
+    picked = [each.meta["val"] for each in node.args[1] if each is not None]
+    return any(each.dtype in (torch.bool, torch.uint8) for each in picked)
+
+
 def record(function: Function, positions: Tensor, cell: Tensor) -> Function | None:
     """The operations of a function at some arguments; None where they depend on the values."""
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -91,6 +106,8 @@ def record(function: Function, positions: Tensor, cell: Tensor) -> Function | No
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         try:
             graph = make_fx(function)(positions, cell)
+            if any(map(_has_shapes_of_values, graph.graph.nodes)):
+                return None
             traced = torch.jit.trace(graph, (positions, cell), check_trace=False)
         except RuntimeError:
             return None

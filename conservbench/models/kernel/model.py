@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Mapping
 from copy import copy
 from functools import cached_property
@@ -58,7 +59,7 @@ class KernelModel:
             AtomOrder(trained.state.numbers[:n_atoms], trained.state.positions[:n_atoms]) if cutoff is None else None
         )
         self._expansion: Expansion | None = None
-        self._recorder = Recorder(self._contracted)
+        self._recorder: Recorder | None = Recorder(self._contracted)
         self._parts: list[Part] = []
 
     @property
@@ -81,11 +82,12 @@ class KernelModel:
             if name not in self.parameters:
                 raise ValueError(f"the kernel has no parameter {name!r}{did_you_mean(name, self.parameters)}")
         other = copy(self)
-        other.trained = self.trained.with_parameters(parameters)
+        other.trained = self.trained.tuned(parameters) if parameters else self.trained
         other._expansion = None  # noqa: SLF001 - its own copy
         if any(name.startswith(LEARNED) for name in parameters):
             other._parts = []  # noqa: SLF001
-        other._recorder = Recorder(other._contracted)  # noqa: SLF001
+        # one that is tuned lives for a step: recording it would cost more than it saves
+        other._recorder = None  # noqa: SLF001
         other.__dict__.pop("_factor", None)
         return other
 
@@ -131,7 +133,10 @@ class KernelModel:
             if self.order is None:
                 energies, pulls = self._contracted(state, pairs)(state.positions, state.cell)
                 return Prediction(energies + self.parameters["offset"] * state.counts, {"gradient": pulls})
-            energies, pulls = self._recorder(state)
+            if self._recorder is None:
+                energies, pulls = self._contracted(state)(state.positions, state.cell)
+            else:
+                energies, pulls = self._recorder(state)
             return Prediction(energies + self.parameters["offset"], {"gradient": pulls})
 
     def _contracted(self, state: State, pairs: Pairs | None = None) -> Contracted:
@@ -144,8 +149,12 @@ class KernelModel:
         The factor of the training matrix is made on the first call and kept; a call then costs one triangular solve.
 
         Raises:
-            UnsupportedError: the matrix has more than :data:`MOST_ROWS` rows; or as :meth:`evaluate` does.
+            UnsupportedError: the model was tuned, the matrix has more than :data:`MOST_ROWS` rows, or as
+                :meth:`evaluate` does.
         """
+        check_support(self, state, ("gradient",))
+        if math.isnan(self.trained.settings.signal):
+            raise UnsupportedError("the model was tuned: its coefficients are no longer those of a Gaussian process")
         rows = sum(self.trained.points.widths)
         if rows > MOST_ROWS:
             raise UnsupportedError(

@@ -26,7 +26,7 @@ from conservbench.training.kernel.iterative import solve_iteratively
 from conservbench.training.kernel.outer import learn
 from conservbench.training.kernel.permutations import find_permutations
 from conservbench.training.kernel.recipe import KernelRecipe
-from conservbench.training.kernel.solve import require_distinct, require_memory, solve
+from conservbench.training.kernel.solve import preconditioner_frames, require_distinct, require_memory, solve
 
 
 @dataclass(frozen=True)
@@ -164,14 +164,14 @@ def train_iteratively(
     """Solve for the coefficients of a kernel by conjugate gradients, with a recipe's tolerance.
 
     Raises:
-        ValueError: structures coincide, or the residual does not come down.
+        ValueError: structures coincide, memory does not suffice, or the residual does not come down.
     """
     added = noise(points, regularization, recipe.energy_regularization)
     if not float(added.min()) > 0:
         raise ValueError('regularization is 0; solver = "iterative" needs a positive one')
     require_distinct(kernel, points, added)
     targets, offset = centered(kernel, points, labels)
-    few = max(1, points.state.n_systems // 10)
+    few = preconditioner_frames(points)
     coefficients = solve_iteratively(kernel, points, added, targets, frames=few, tolerance=recipe.tolerance)
     levels = (regularization, recipe.energy_regularization)
     return assemble(kernel, points, labels, coefficients, levels, recipe.radial, offset, targets)

@@ -81,12 +81,12 @@ def nystroem(kernel: Kernel, points: Points, added: Tensor, frames: int, seed: i
     # columns of one structure are nearly dependent: without net force and torque
     factor = cholesky(own, torch.full((len(own),), 1e-12 * float(own.diagonal().mean()), dtype=own.dtype))
     columns = torch.linalg.solve_triangular(factor, matrix(kernel, points, some).T, upper=False)
-    weighed = columns / added
-    inner = torch.linalg.cholesky(torch.eye(len(own), dtype=own.dtype) + weighed @ columns.T)
+    inner = torch.linalg.cholesky(torch.eye(len(own), dtype=own.dtype) + (columns / added) @ columns.T)
 
     def divide(vector: Tensor) -> Tensor:
-        projected = torch.cholesky_solve((weighed @ vector)[:, None], inner)[:, 0]
-        return vector / added - weighed.T @ projected
+        weighed = vector / added
+        projected = torch.cholesky_solve((columns @ weighed)[:, None], inner)[:, 0]
+        return weighed - (projected @ columns) / added
 
     return divide
 

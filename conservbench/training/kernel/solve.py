@@ -59,6 +59,25 @@ def require_memory(points: Points, free: int | None = None) -> None:
         )
 
 
+def preconditioner_frames(points: Points, free: int | None = None) -> int:
+    """Frames whose columns an iterative solution is preconditioned by: a tenth, or as many as there is memory for.
+
+    Raises:
+        TooManyPointsError: there is not memory for those of a single one; the message says how many frames would fit.
+    """
+    there = free_memory() if free is None else free
+    rows, frames = sum(points.widths), points.state.n_systems
+    # the columns, and what they are made of
+    each = 2 * 8 * rows * max(points.widths)
+    if each > there:
+        fit = int(frames * there / each)
+        raise TooManyPointsError(
+            f"{frames} frames make a matrix of {rows} rows: an iterative solution needs {each / 1e9:.1f} GB for one "
+            f"frame of its preconditioner, {there / 1e9:.1f} GB are free; train on {fit} frames (frames = {fit})"
+        )
+    return min(max(1, frames // 10), there // each)
+
+
 def duplicates(kernel: Kernel, points: Points) -> list[tuple[int, int]]:
     """Pairs of training structures that the kernel cannot tell apart."""
     if kernel.descriptor.is_local:
