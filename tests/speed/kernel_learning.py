@@ -21,15 +21,15 @@ from ase import Atoms
 
 from conservbench.data.catalogue import find_data_set, shipped_folder
 from conservbench.data.frames import load_frames
-from conservbench.data.labelling.calculators import labeller
 from conservbench.data.labelling.card import read_labelling
 from conservbench.models.kernel.descriptors import find_descriptor
 from conservbench.models.kernel.kernel import Kernel, Points
 from conservbench.models.kernel.model import KernelModel
 from conservbench.models.kernel.radial import find_radial
 from conservbench.state import from_atoms
-from conservbench.training.kernel.fit import Labels, errors_of, labels_of, train
+from conservbench.training.kernel.fit import errors_of, labels_of, train, with_hessian
 from conservbench.training.kernel.permutations import find_permutations
+from conservbench.training.kernel.recipe import Hessian
 
 FIGURES = Path(__file__).parents[2] / "docs" / "figures"
 LENGTH, REGULARIZATION = 3.0, 1e-10
@@ -42,43 +42,9 @@ CURVES = {
     "and 3 Hessian-vector products": (True, 3, (5, 10, 20, 40)),
     "and the whole Hessian": (True, WHOLE, (5, 10, 20)),
 }
-STEP = 0.01
-"""Å, of the differences of forces along a direction."""
+CALCULATOR = read_labelling(shipped_folder() / "ethanol-xtb.toml").calculator
 TESTED = 60
 """Test frames, spread evenly."""
-
-
-def directions_of(n_frames: int, count: int) -> np.ndarray:
-    """(count, n_frames, 9, 3) random directions of unit length."""
-    drawn = np.random.default_rng(1).normal(size=(n_frames, count, 9, 3)).swapaxes(0, 1)
-    return drawn / np.linalg.norm(drawn, axis=(2, 3), keepdims=True)
-
-
-def internal_directions_of(frames: list[Atoms]) -> np.ndarray:
-    """(WHOLE, n_frames, 9, 3) directions of unit length, normal to each other, to translations and to rotations."""
-    found = []
-    for frame in frames:
-        lever = frame.positions - frame.positions.mean(0)
-        axes = np.eye(3)
-        moves = [np.tile(axis, (9, 1)) for axis in axes] + [np.cross(axis, lever) for axis in axes]
-        rigid = np.array(moves).reshape(6, 27)
-        found.append(np.linalg.svd(rigid)[2][6:].reshape(WHOLE, 9, 3))
-    return np.stack(found, 1)
-
-
-def derivatives_of(frames: list[Atoms], directions: np.ndarray) -> np.ndarray:
-    """(count, n_frames, 9, 3) derivatives of the forces along directions, eV/Å^2."""
-    make = labeller(read_labelling(shipped_folder() / "ethanol-xtb.toml"))
-    out = np.zeros_like(directions)
-    for index, frame in enumerate(frames):
-        for row in range(len(directions)):
-            sides = []
-            for sign in (1, -1):
-                moved = Atoms(frame.numbers, frame.positions + sign * STEP * directions[row, index])
-                moved.calc = make()
-                sides.append(moved.get_forces())
-            out[row, index] = (sides[0] - sides[1]) / (2 * STEP)
-    return out
 
 
 def error_of(frames: list[Atoms], tested: list[Atoms], permutations: tuple[tuple[int, ...], ...], count: int) -> float:
@@ -86,13 +52,10 @@ def error_of(frames: list[Atoms], tested: list[Atoms], permutations: tuple[tuple
     descriptor = find_descriptor("inverse_distances", {})
     kernel = Kernel(descriptor, {}, find_radial("matern52"), torch.tensor(LENGTH).double(), permutations)
     labels = labels_of(frames)
-    directions = torch.zeros(0, 0, 3).double()
+    points = Points(from_atoms(frames))
     if count:
-        along = internal_directions_of(frames) if count == WHOLE else directions_of(len(frames), count)
-        derivatives = derivatives_of(frames, along)
-        directions = torch.as_tensor(along).reshape(count, -1, 3)
-        labels = Labels(labels.energies, labels.forces, torch.as_tensor(derivatives).reshape(count, -1, 3))
-    points = Points(from_atoms(frames), directions)
+        hessian = Hessian(CALCULATOR.factory, CALCULATOR.arguments, directions=0 if count == WHOLE else count)
+        points, labels = with_hessian(points, labels, frames, hessian)
     model = KernelModel(train(kernel, points, labels, REGULARIZATION, REGULARIZATION, "matern52"))
     return errors_of(model, tested).gradient
 

@@ -20,10 +20,21 @@ from conservbench.models.kernel.kernel import Kernel, Points, matrix
 from conservbench.models.kernel.model import KernelModel, noise
 from conservbench.models.kernel.radial import find_radial
 from conservbench.state import from_atoms
-from conservbench.training.kernel.fit import Labels, centered, errors_of, fit, kernel_of, labels_of, targets_of, train
+from conservbench.training.kernel import hessian
+from conservbench.training.kernel.fit import (
+    Labels,
+    centered,
+    errors_of,
+    fit,
+    kernel_of,
+    labels_of,
+    targets_of,
+    train,
+    training_frames,
+)
 from conservbench.training.kernel.iterative import product, solve_iteratively
 from conservbench.training.kernel.outer import learn, validation_error
-from conservbench.training.kernel.recipe import Outer, read_recipe
+from conservbench.training.kernel.recipe import Hessian, Outer, read_recipe
 from conservbench.training.kernel.solve import (
     SingularKernelError,
     TooManyPointsError,
@@ -82,6 +93,56 @@ def test_a_recipe_becomes_a_model_that_knows_the_forces(recipe, tmp_path):
     first = (tmp_path / "small.safetensors").read_bytes()
     fit(what, tmp_path)
     assert (tmp_path / "small.safetensors").read_bytes() == first
+
+
+HESSIAN = """
+[hessian]
+factory = "ase.calculators.emt:EMT"
+"""
+
+
+@pytest.mark.parametrize("directions", [1, 0])
+def test_hessian_data_fit_better(recipe, tmp_path, directions):
+    """Six frames with derivatives of their forces against six without; the whole Hessian of water has three."""
+    few = recipe.read_text().replace("energies = true", "energies = true\nframes = 6")
+    errors = []
+    for text in (few, f"{few}{HESSIAN}directions = {directions}\n"):
+        recipe.write_text(text)
+        model = KernelModel(read_checkpoint(fit(read_recipe(recipe), tmp_path)))
+        errors.append(errors_of(model, labelled(8, seed=100)).gradient)
+    assert len(model.trained.directions) == (directions or 3)
+    assert errors[1] < 0.8 * errors[0]
+    # minus the Hessian along a direction, of the calculator: what the model was given
+    along = model.trained.directions[0].view(-1, 3, 3).numpy()
+    assert np.linalg.norm(along, axis=(1, 2)) == pytest.approx(np.ones(6))
+    atoms = training_frames(read_recipe(recipe))[0]
+    sides = []
+    for sign in (1, -1):
+        moved = atoms.copy()
+        moved.positions += sign * 1e-3 * along[0]
+        sides.append(model.evaluate(from_atoms(moved), forces=("gradient",)).forces["gradient"].numpy())
+    expected = hessian.derivatives_of([atoms], [along[:1]], Hessian("ase.calculators.emt:EMT", step=1e-3))[0][0]
+    np.testing.assert_allclose((sides[0] - sides[1]) / 2e-3, expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_hessian_data_of_another_method_are_refused(recipe, tmp_path):
+    recipe.write_text(f"{recipe.read_text()}{HESSIAN}".replace("emt:EMT", "lj:LennardJones"))
+    with pytest.raises(ValueError, match=r"LennardJones gives forces that are .* off the labels"):
+        fit(read_recipe(recipe), tmp_path)
+    recipe.write_text(recipe.read_text().replace("energies = true", 'energies = true\nsolver = "iterative"'))
+    with pytest.raises(ValueError, match='derivatives of forces are solved directly alone; set solver = "cholesky"'):
+        read_recipe(recipe)
+
+
+def test_internal_directions_neither_move_nor_turn():
+    (along,) = hessian.internal_directions([molecule("CH3CH2OH")])
+    assert along.shape == (21, 9, 3)
+    np.testing.assert_allclose(along.sum(1), 0.0, atol=1e-12)
+    lever = molecule("CH3CH2OH").positions
+    np.testing.assert_allclose(np.cross(lever - lever.mean(0), along).sum(1), 0.0, atol=1e-12)
+    np.testing.assert_allclose(along.reshape(21, 27) @ along.reshape(21, 27).T, np.eye(21), atol=1e-12)
+    # a linear molecule has a rotation less
+    assert hessian.internal_directions([molecule("CO2")])[0].shape == (4, 3, 3)
 
 
 def test_the_solution_is_that_of_numpy(recipe):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor
@@ -94,7 +94,8 @@ def _has_shapes_of_values(node: Node) -> bool:
         return False
     if node.target.overloadpacket is not torch.ops.aten.index:
         return True
-    picked = [each.meta["val"] for each in node.args[1] if each is not None]
+    indices = cast("Sequence[Node | None]", node.args[1])
+    picked = [each.meta["val"] for each in indices if each is not None]
     return any(each.dtype in (torch.bool, torch.uint8) for each in picked)
 
 

@@ -152,7 +152,7 @@ class KernelModel:
             UnsupportedError: the model was tuned, the matrix has more than :data:`MOST_ROWS` rows, or as
                 :meth:`evaluate` does.
         """
-        check_support(self, state, ("gradient",))
+        check_support(self, state, self.channels)
         if math.isnan(self.trained.settings.signal):
             raise UnsupportedError("the model was tuned: its coefficients are no longer those of a Gaussian process")
         rows = sum(self.trained.points.widths)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,11 @@ from conservbench.models.kernel.kernel import Kernel, Points, matrix
 from conservbench.models.kernel.model import KernelModel, noise
 from conservbench.models.kernel.radial import find_radial
 from conservbench.state import State, from_atoms
+from conservbench.training.kernel.hessian import derivatives_of, directions_of
 from conservbench.training.kernel.iterative import solve_iteratively
 from conservbench.training.kernel.outer import learn
 from conservbench.training.kernel.permutations import find_permutations
-from conservbench.training.kernel.recipe import KernelRecipe
+from conservbench.training.kernel.recipe import Hessian, KernelRecipe
 from conservbench.training.kernel.solve import preconditioner_frames, require_distinct, require_memory, solve
 
 
@@ -53,6 +54,20 @@ def labels_of(frames: Sequence[Atoms]) -> Labels:
         torch.as_tensor(np.concatenate([each - each.mean(0) for each in forces])),
         torch.zeros(0, 0, 3, dtype=torch.float64),
     )
+
+
+def with_hessian(points: Points, labels: Labels, frames: Sequence[Atoms], hessian: Hessian) -> tuple[Points, Labels]:
+    """Points and labels with derivatives of the forces along directions of each frame.
+
+    Raises:
+        ValueError: the calculator is not that of the labels, or memory does not suffice.
+    """
+    along = directions_of(frames, hessian)
+    directions = torch.as_tensor(np.concatenate(along, 1))
+    wider = replace(points, directions=directions)
+    require_memory(wider)
+    derivatives = torch.as_tensor(np.concatenate(derivatives_of(frames, along, hessian), 1))
+    return wider, replace(labels, derivatives=derivatives)
 
 
 def check_order(frames: Sequence[Atoms]) -> None:
@@ -311,6 +326,8 @@ def fit(recipe: KernelRecipe, folder: Path) -> Path:
     kernel = kernel_of(recipe, frames)
     kernel, regularization = learned(recipe, kernel, frames)
     points, labels = Points(from_atoms(frames), has_energies=recipe.energies), labels_of(frames)
+    if recipe.hessian is not None:
+        points, labels = with_hessian(points, labels, frames, recipe.hessian)
     if recipe.solver == "iterative":
         trained = train_iteratively(kernel, points, labels, recipe, regularization)
     else:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from conservbench.cards import build, parse
 from conservbench.models.kernel.descriptors import find_descriptor
 from conservbench.models.kernel.radial import find_radial
+from conservbench.ranges import require_at_least, require_positive
 
 Permutations = Literal["found", "none"]
 
@@ -44,6 +45,33 @@ class Outer:
 
 
 @dataclass(frozen=True)
+class Hessian:
+    """Derivatives of forces that are trained on too, taken by differences of the calculator that labelled the frames.
+
+    Attributes:
+        factory: ``package.module:factory`` of an ASE calculator.
+        arguments: its keyword arguments.
+        directions: random directions of each frame, along each of which a Hessian-vector product is taken; 0 for the
+            whole Hessian.
+        step: Å, that atoms are moved by along a direction of unit length, to either side.
+        seed: of the directions.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    factory: str
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    directions: int = 3
+    step: float = 0.01
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        require_at_least(0, self, "directions", "seed")
+        require_positive(self, "step")
+
+
+@dataclass(frozen=True)
 class KernelRecipe:
     """Everything that determines a trained kernel model, beside the code.
 
@@ -63,6 +91,7 @@ class KernelRecipe:
         solver: ``cholesky``, or ``iterative`` for more points than the matrix has memory for.
         tolerance: relative residual at which the iterative solver ends.
         outer: how hyperparameters are learned first; None to take them as they are.
+        hessian: derivatives of forces that are trained on; None for forces alone.
 
     Raises:
         ValueError: a value is out of range, or a name is not known.
@@ -83,6 +112,7 @@ class KernelRecipe:
     solver: Literal["cholesky", "iterative"] = "cholesky"
     tolerance: float = 1e-8
     outer: Outer | None = field(default=None)
+    hessian: Hessian | None = field(default=None)
 
     def __post_init__(self) -> None:
         if not self.length > 0:
@@ -91,6 +121,8 @@ class KernelRecipe:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
         find_radial(self.radial)
+        if self.hessian is not None and self.solver != "cholesky":
+            raise ValueError('[hessian]: derivatives of forces are solved directly alone; set solver = "cholesky"')
         if "name" not in self.descriptor:
             raise ValueError("[descriptor]: missing key 'name'")
         found = find_descriptor(self.descriptor["name"], self.parameters)
