@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType, UnionType
@@ -585,9 +586,7 @@ def _ase_card(name: str) -> ModelCard:
     module, _, attribute = factory.partition(":")
     if not module or not attribute:
         raise CardError(f"{name!r}: expected ase:package.module:factory")
-    # as `python -m` does: a factory usually lies in the folder one works in
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
+    look_in_current_folder()
     try:
         spec = find_spec(module)
     except Exception as error:  # a package above the module is imported, and may raise anything
@@ -606,10 +605,25 @@ def _ase_card(name: str) -> ModelCard:
         "scheme": "gradient",
         "options": {"factory": factory},
     }
-    if spec.origin is not None and Path(spec.origin).is_file():
+    if (source := source_file(spec)) is not None:
         # nobody bumps a version of such a model: the source of its factory stands in
-        document["sha256"] = file_digest(Path(spec.origin))
+        document["sha256"] = file_digest(source)
     return _model(document, Path(name))
+
+
+def look_in_current_folder() -> None:
+    """Let modules of the current folder be found, as ``python -m`` does: a factory usually lies where one works.
+
+    Console scripts and worker processes do not look there by themselves. It comes last, so that it hides no package.
+    """
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+
+
+def source_file(spec: ModuleSpec) -> Path | None:
+    """The file of a module; None where it has none, as a package without ``__init__.py``."""
+    origin = None if spec.origin is None else Path(spec.origin)
+    return origin if origin is not None and origin.is_file() else None
 
 
 def _find(kind: Literal["models", "protocols"], name: str) -> Path:

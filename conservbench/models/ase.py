@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, final
 
 import numpy as np
@@ -191,15 +189,12 @@ def import_factory(path: str) -> Callable[..., Any]:
     Raises:
         CardError: the path is not of that form, or the module or attribute is not there or not callable.
     """
-    from conservbench.cards import CardError
+    from conservbench.cards import CardError, look_in_current_folder
 
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
         raise CardError(f"factory is {path!r}; expected package.module:factory")
-    # console scripts and worker processes do not look in the current folder; last, so that it hides no package
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    look_in_current_folder()
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(module_name)

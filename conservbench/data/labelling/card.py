@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -24,7 +23,9 @@ from conservbench.cards import (
     check_name,
     file_digest,
     find_model,
+    look_in_current_folder,
     parse,
+    source_file,
 )
 
 Shear = tuple[float, float, float]
@@ -311,15 +312,12 @@ def _installed() -> Mapping[str, list[str]]:
 def _own_source(factory: str) -> Path | None:
     if distributions(factory):
         return None
-    # where it is imported from, too
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
+    look_in_current_folder()
     try:
         spec = find_spec(factory.partition(":")[0])
     except Exception:  # a package above it is imported, and may raise anything: whoever makes the calculator tells
         return None
-    origin = None if spec is None or spec.origin is None else Path(spec.origin)
-    return origin if origin is not None and origin.is_file() else None
+    return None if spec is None else source_file(spec)
 
 
 def read_labelling(path: Path) -> Labelling:
