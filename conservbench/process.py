@@ -5,13 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -33,30 +30,6 @@ def configure(threads: int = 1) -> None:
     """
     os.environ.update(dict.fromkeys(_THREADS, str(threads)))
     keep_freed_memory()
-
-
-def start_worker(leash_end: Connection) -> None:
-    """Set up a spawned process that measures for another one, and is to end with it.
-
-    Args:
-        leash_end: of a pipe whose other end the parent holds.
-    """
-    from tqdm import tqdm
-
-    # Ctrl-C reaches the whole process group: the parent alone answers it, and pulls the leash
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(leash_end,), daemon=True).start()
-    # by default tqdm, by way of mace, shares a lock between processes, which this one's sudden end would leave behind
-    tqdm.set_lock(threading.RLock())
-    configure()
-
-
-def _end_with_parent(leash_end: Connection) -> None:
-    """End this process when the parent closes its end of the pipe or dies, in the middle of its work if need be."""
-    try:
-        leash_end.recv()
-    except EOFError:
-        os._exit(1)
 
 
 def keep_freed_memory() -> None:

@@ -7,19 +7,14 @@ not depend on order, on workers, or on what ran before. Resume rests on the resu
 from __future__ import annotations
 
 import json
-import multiprocessing
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import partial
 from itertools import chain
-from multiprocessing.connection import Connection
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,6 +36,7 @@ from conservbench.elements import SYMBOLS
 from conservbench.hint import did_you_mean
 from conservbench.outcome import Outcome
 from conservbench.systems.catalogue import asked_about, concerns, fits, system_names, system_table
+from conservbench.workers import News, WorkersError, run_in_workers
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -476,81 +472,30 @@ def _run_in_workers(cells: list[Cell], out: Path, jobs: int, device: str, notify
     """Measure cells in spawned processes; a process that dies costs only the cell that killed it."""
     import xarray as xr
 
-    waiting, suspects = cells, []
-    while waiting:
-        ended, running = _run_pool(waiting, out, jobs, device, notify)
-        suspects += running
-        waiting = [cell for cell in waiting if cell not in ended and cell not in running]
-    # A dead worker takes the whole pool with it, and which of the running cells it had is not known: each is tried
-    # again alone, so that no cell is blamed for its neighbour.
-    for cell in suspects:
-        ended, _ = _run_pool([cell], out, 1, device, notify)
-        if not ended:
-            reason = "its worker died twice, killed by the system or by the model's own code"
-            data = xr.Dataset(attrs={"outcome": Outcome.FAILED.value, "outcome_reason": reason})
-            outcome, reason = _record(cell, out, device, data, 0.0)
-            notify(Event(cell, Phase.ENDED, 1.0, outcome, reason))
-
-
-def _run_pool(
-    cells: list[Cell], out: Path, jobs: int, device: str, notify: Callable[[Event], None]
-) -> tuple[list[Cell], list[Cell]]:
-    """Run cells until all have ended or a worker has died; returns those ended, and those running at the death."""
-    context = multiprocessing.get_context("spawn")
-    messages = context.SimpleQueue()
-    leash_end, leash = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(min(jobs, len(cells)), context, _start_worker, (messages, leash_end))
-    running: list[Cell] = []
-    ended: list[Cell] = []
-
-    def hear() -> None:
-        while not messages.empty():
-            index, phase, *rest = messages.get()
-            cell = cells[index]
-            if phase is Phase.STARTED:
-                running.append(cell)
-            elif phase is Phase.ENDED:
-                running.remove(cell)
-                ended.append(cell)
-            notify(Event(cell, phase, *rest))
+    def hear(cell: Cell, news: News, said: Any) -> None:
+        match news:
+            case News.STARTED:
+                notify(Event(cell, Phase.STARTED))
+            case News.TOLD:
+                notify(Event(cell, Phase.PROGRESS, said))
+            case News.ENDED:
+                notify(Event(cell, Phase.ENDED, 1.0, *said))
 
     try:
-        pending = {pool.submit(_work, index, cell, out, device) for index, cell in enumerate(cells)}
-        while pending:
-            done, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
-            hear()
-            for future in done:
-                future.result()
-    except BrokenProcessPool as error:
-        hear()
-        if not running and not ended:
-            advice = "a script must call this under `if __name__ == '__main__':`, or with jobs=1"
-            raise RunError(f"worker processes cannot start; {advice}") from error
-    except BaseException:
-        leash.close()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        leash.close()
-    return ended, running
+        dead = run_in_workers(partial(_work, out, device), cells, jobs=jobs, hear=hear)
+    except WorkersError as error:
+        advice = "a script must call this under `if __name__ == '__main__':`, or with jobs=1"
+        raise RunError(f"{error}; {advice}") from error
+    for cell in dead:
+        reason = "its worker died twice, killed by the system or by the model's own code"
+        data = xr.Dataset(attrs={"outcome": Outcome.FAILED.value, "outcome_reason": reason})
+        notify(Event(cell, Phase.ENDED, 1.0, *_record(cell, out, device, data, 0.0)))
 
 
-_messages: SimpleQueue[tuple[Any, ...]]
-
-
-def _start_worker(messages: SimpleQueue[tuple[Any, ...]], leash_end: Connection) -> None:
-    global _messages  # noqa: PLW0603 - how a pool's initializer hands things to its tasks
-    _messages = messages
-    process.start_worker(leash_end)
-
-
-def _work(index: int, cell: Cell, out: Path, device: str) -> None:
-    # put() returns when the message is in the pipe: what was running is known even if this process dies next
-    _messages.put((index, Phase.STARTED))
-    report = _throttled(lambda fraction: _messages.put((index, Phase.PROGRESS, fraction)))
-    outcome, reason = measure_cell(cell, out, device, report)
-    # messages shorter than the pipe's atomic size cannot be torn by a death
-    _messages.put((index, Phase.ENDED, 1.0, outcome, reason[:300]))
+def _work(out: Path, device: str, cell: Cell, tell: Callable[[float], None]) -> tuple[Outcome, str]:
+    outcome, reason = measure_cell(cell, out, device, _throttled(tell))
+    # what is told is to be short
+    return outcome, reason[:300]
 
 
 def _tell(notify: Callable[[Event], None], cell: Cell, fraction: float) -> None:

@@ -6,15 +6,11 @@ interruption changes a bit of the result on one machine.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
-from multiprocessing.queues import SimpleQueue
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +27,7 @@ from conservbench.data.labelling.record import (
 )
 from conservbench.data.labelling.start import start_structure
 from conservbench.data.labelling.walk import walk
+from conservbench.workers import News, WorkersError, run_in_workers
 
 Progress = Callable[[int, int, str], None]
 """Told after each frame: how many are kept, of how many, and of which trajectory the last is."""
@@ -167,74 +164,21 @@ def _walk_in_workers(
     card: Labelling, waiting: Sequence[Trajectory], folder: Path, jobs: int, report: Callable[[int, int], None]
 ) -> None:
     """Walk in spawned processes; a process that dies costs only the trajectory that killed it."""
-    left, suspects = list(waiting), []
-    while left:
-        ended, running = _run_pool(card, left, folder, jobs, report)
-        suspects += [each for each in left if each.index in running]
-        left = [each for each in left if each.index not in ended and each.index not in running]
-    # a dead worker takes the whole pool with it: each trajectory that ran then is tried again alone
-    for each in suspects:
-        ended, _ = _run_pool(card, [each], folder, 1, report)
-        if not ended:
-            record = read_record(record_path(folder, each.index), card.digest_of(each))
-            record.failures.append({"frame": len(record.frames), "reason": DEATH})
-            record.ended = True
-            write_record(record, record_path(folder, each.index))
 
-
-def _run_pool(
-    card: Labelling, waiting: Sequence[Trajectory], folder: Path, jobs: int, report: Callable[[int, int], None]
-) -> tuple[set[int], set[int]]:
-    """Walk until all have ended or a worker has died; indices of those ended, and of those running at the death."""
-    context = multiprocessing.get_context("spawn")
-    messages = context.SimpleQueue()
-    leash_end, leash = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(min(jobs, len(waiting)), context, _start_worker, (messages, leash_end))
-    running: set[int] = set()
-    ended: set[int] = set()
-
-    def hear() -> None:
-        while not messages.empty():
-            index, frames = messages.get()
-            if frames is None:
-                running.add(index)
-            else:
-                report(index, frames)
+    def hear(trajectory: Trajectory, news: News, said: Any) -> None:
+        if news is News.TOLD:
+            report(trajectory.index, said)
 
     try:
-        pending = {pool.submit(_work, card, each, folder): each.index for each in waiting}
-        while pending:
-            done, _ = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
-            hear()
-            for future in done:
-                future.result()
-                index = pending.pop(future)
-                ended.add(index)
-                running.discard(index)
-    except BrokenProcessPool:
-        hear()
-        running -= ended
-        if not running and not ended:
-            raise RuntimeError("worker processes cannot start; --jobs 1 walks in this process") from None
-    except BaseException:
-        leash.close()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        leash.close()
-    return ended, running
+        dead = run_in_workers(partial(_work, card, folder), waiting, jobs=jobs, hear=hear)
+    except WorkersError as error:
+        raise RuntimeError(f"{error}; --jobs 1 walks in this process") from error
+    for each in dead:
+        record = read_record(record_path(folder, each.index), card.digest_of(each))
+        record.failures.append({"frame": len(record.frames), "reason": DEATH})
+        record.ended = True
+        write_record(record, record_path(folder, each.index))
 
 
-_messages: SimpleQueue[tuple[int, int | None]]
-
-
-def _start_worker(messages: SimpleQueue[Any], leash_end: Connection) -> None:
-    global _messages  # noqa: PLW0603 - how a pool's initializer hands things to its tasks
-    _messages = messages
-    process.start_worker(leash_end)
-
-
-def _work(card: Labelling, trajectory: Trajectory, folder: Path) -> None:
-    # put() returns when the message is in the pipe: what was running is known even if this process dies next
-    _messages.put((trajectory.index, None))
-    walk(card, trajectory, folder, lambda frames: _messages.put((trajectory.index, frames)))
+def _work(card: Labelling, folder: Path, trajectory: Trajectory, tell: Callable[[int], None]) -> None:
+    walk(card, trajectory, folder, tell)
