@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
+from conservbench.cards import find_model
+from conservbench.models.load import load_model
 from conservbench.models.stillinger_weber import StillingerWeber
 from conservbench.state import from_atoms
 from conservbench.systems import find_system, list_systems, sample
@@ -253,6 +255,30 @@ def test_water_snapshots_are_decorrelated():
     assert kept[-1] < kept[0]
 
 
+def test_gallium_nitride_is_wurtzite():
+    sites = find_system("gan-32").sites
+    expected = bulk("GaN", "wurtzite", a=3.176, c=5.106, u=0.3756) * (2, 2, 2)
+    assert sites.numbers.tolist() == expected.numbers.tolist()
+    np.testing.assert_allclose(sites.positions, expected.positions, atol=1e-12)
+    np.testing.assert_allclose(sites.cell.array, expected.cell.array)
+
+
+def test_gallium_nitride_snapshots_are_thermal_and_decorrelated():
+    system = find_system("gan-32")
+    assert system.temperature == 1000
+    moved = displacements(system)
+    # each atom is nearest to its own site; a neighbour is at 1.95 Å
+    assert np.linalg.norm(moved, axis=-1).max() < 0.9
+    model = load_model(find_model("gan-mace-gradient"), system)
+    energy = model.evaluate(from_atoms(system.snapshots)).energy.numpy()
+    energy -= model.evaluate(from_atoms(system.sites)).energy.item()
+    # the energy of 31 atoms scatters by sqrt(2/93) = 15 %, a mean of 8 by 5.2 %: four standard errors
+    assert (energy / 32).mean() == pytest.approx(1.5 * BOLTZMANN * 1000 * 31 / 32, rel=0.21)
+    overlap = np.corrcoef(moved.reshape(8, -1))[np.triu_indices(8, 1)]
+    # 93 numbers, were they independent, correlate by 0.10; soft modes keep some more
+    assert np.abs(overlap).max() < 0.45
+
+
 def test_listing_imports_no_simulation_stack():
     code = "import sys, conservbench.systems as s; s.list_systems(); print({'ase', 'torch'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -270,8 +296,8 @@ def test_recipes_and_files_agree(name):
     assert recipe.stages[-1].duration >= 2.0
 
 
-@pytest.mark.parametrize("name", ["ethanol", "water-64"])
-def test_molecular_recipes_and_files_agree(name):
+@pytest.mark.parametrize("name", ["ethanol", "water-64", "gan-32"])
+def test_recipes_of_compounds_and_files_agree(name):
     recipe = sample.RECIPES[name]
     system = find_system(name)
     assert (system.version, system.title, system.citation) == (recipe.version, recipe.title, recipe.citation)
