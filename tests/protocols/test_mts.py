@@ -21,6 +21,7 @@ from conservbench.models.two_models import TwoModels
 from conservbench.outcome import Outcome
 from conservbench.protocols.mts.judge import judge, speedup_in_theory, verdict_of
 from conservbench.protocols.mts.measure import measure
+from conservbench.protocols.mts.plots import plots
 from conservbench.protocols.mts.settings import Settings
 from conservbench.scheme import Scheme
 from conservbench.scored import gate_of
@@ -281,10 +282,21 @@ def test_what_a_model_or_system_lacks_is_unsupported(crystal):
     )
     with pytest.raises(InvalidPredictionError, match="not all finite"):
         measure(broken, MTS, crystal, SETTINGS, silent)
+
+
+def test_a_molecule_is_judged_without_a_structure():
     molecule = Atoms("Si2", [[0, 0, 0], [0, 0, 2.2]], cell=[9, 9, 9])
     alone = System("molecule", 1, "two atoms", KELVIN, molecule, (molecule,), "none", "none")
-    with pytest.raises(UnsupportedError, match="periodic in all directions"):
-        measure(ToyModel(Field("two-headed", STIFFNESS), molecule), MTS, alone, SETTINGS, silent)
+    data = measure(ToyModel(Field("two-headed", STIFFNESS), molecule), MTS, alone, SETTINGS, silent)
+    assert "rdf" not in data
+    assert "r" not in data.coords
+    found = {finding.metric: finding for finding in judge(data)}
+    assert found["rdf_2"].outcome is Outcome.UNSUPPORTED
+    assert found["rdf_2"].reason == "only periodic systems have a g(r)"
+    assert found["drift_2"].interval is not None
+    # nothing of what is left to look at is missing from the verdict
+    assert "g(r)" not in verdict_of(data.isel(time_step=0), 2)[1]
+    assert [plot.key for plot in plots(data)] == ["energy", "drift", "speedup"]
 
 
 # the judge

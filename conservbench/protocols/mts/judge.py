@@ -67,8 +67,11 @@ def temperature_of(data: xr.Dataset, stride: int) -> Finding:
 
 def rdf_of(data: xr.Dataset, stride: int) -> Finding:
     """Distance of g(r) at one stride from that at stride 1."""
+    metric = f"rdf_{stride}"
+    if "rdf" not in data:
+        return Finding(metric, BARE, None, Outcome.UNSUPPORTED, "only periodic systems have a g(r)")
     return _of_replicas(
-        f"rdf_{stride}",
+        metric,
         BARE,
         data.sel(stride=[1, stride]),
         lambda part: distance_interval(part.rdf.sel(stride=stride), part.rdf.sel(stride=1)),
@@ -79,7 +82,8 @@ def verdict_of(data: xr.Dataset, stride: int) -> tuple[Verdict, str]:
     """Whether one stride is inside the gate, and what says so.
 
     Args:
-        data: at one time step; drift, temperature and g(r) must all be inside the limits that the file carries.
+        data: at one time step; drift, temperature and, of a periodic system, g(r) must all be inside the limits that
+            the file carries.
         stride: which.
     """
     lost = int(data.explosion_time.sel(stride=stride).notnull().sum())
@@ -88,10 +92,9 @@ def verdict_of(data: xr.Dataset, stride: int) -> tuple[Verdict, str]:
     checks = [("drift", drift_of(data, stride), data.attrs["drift_limit"])]
     if stride > 1:
         kelvin = data.attrs["temperature_limit"] * data.attrs["target_temperature"]
-        checks += [
-            ("temperature", temperature_of(data, stride), kelvin),
-            ("g(r)", rdf_of(data, stride), data.attrs["rdf_limit"]),
-        ]
+        checks.append(("temperature", temperature_of(data, stride), kelvin))
+        if "rdf" in data:
+            checks.append(("g(r)", rdf_of(data, stride), data.attrs["rdf_limit"]))
     verdicts = {name: _against(finding.interval, limit) for name, finding, limit in checks}
     found: Verdict
     for found in ("outside", "unclear"):

@@ -21,7 +21,7 @@ from conservbench.dynamics.md_state import MDState
 from conservbench.dynamics.noise import Noise
 from conservbench.dynamics.simulate import Observe, Recording, advance, simulate
 from conservbench.dynamics.thermostat import Thermostat, step, thermostat
-from conservbench.models.base import Model, UnsupportedError, check_support
+from conservbench.models.base import Model, check_support
 from conservbench.observables.rdf import radial_distribution
 from conservbench.observables.temperature import cooler_than, kinetic_energy, temperature
 from conservbench.outcome import Outcome
@@ -50,21 +50,20 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         Dimensions time_step (fs), stride, replica, time (ps). ``total_energy`` (eV/atom; the mean over the block that
         ends at the time; absent for a model without an energy), ``kinetic_energy`` (eV/atom) and ``temperature`` (K;
         both at the time itself, which strides share) are NaN from the block on in which a replica exploded, and so is
-        its ``rdf`` (time_step, stride, replica, r), the average of g(r) over the record; ``explosion_time`` in ps is
+        its ``rdf`` (time_step, stride, replica, r), the average of g(r) over the record, which a molecule has not;
+        ``explosion_time`` in ps is
         NaN for a replica that lasted and 0 for one that was lost before. The baths have ``bath_temperature``,
         ``bath_conserved`` and ``bath_explosion_time`` by bath, replica and bath_time (ps), at the stride of the
         scheme. ``seconds_gradient`` and ``seconds_direct`` (round) and ``seconds_mts`` (round, stride) are the times
         of one inner step of the batch.
 
     Raises:
-        UnsupportedError: the model lacks a channel or an element, or the system is not periodic.
+        UnsupportedError: the model lacks a channel or an element.
         InvalidPredictionError: a prediction for a start structure is not finite or has a wrong shape.
     """
     frames = [system.snapshots[k % len(system.snapshots)] for k in range(settings.replicas)]
     start = from_atoms(frames, device=model.device)
     check_support(model, start, CHANNELS)
-    if not bool(start.pbc.all()):
-        raise UnsupportedError("g(r) needs a system that is periodic in all directions")
     healthy = cooler_than(max(settings.explosion_temperature, settings.explosion_factor * system.temperature))
     observables = _observables(start, settings, has_energy=model.evaluate(start).energy is not None)
     shares = _shares(settings)
@@ -269,8 +268,12 @@ def _observables(start: State, settings: Settings, *, has_energy: bool) -> dict[
     def rdf(md: MDState) -> Tensor:
         return radial_distribution(only(md, number) if number else md, edges)
 
-    always: dict[str, Observe] = {"kinetic_energy": kinetic, "temperature": temperature, "rdf": rdf}
-    return always | ({"total_energy": total} if has_energy else {})
+    found: dict[str, Observe] = {"kinetic_energy": kinetic, "temperature": temperature}
+    if has_energy:
+        found["total_energy"] = total
+    if bool(start.pbc.all()):
+        found["rdf"] = rdf
+    return found
 
 
 _LABELS = {
@@ -308,15 +311,16 @@ def _sweep_dataset(runs: Sequence[_Run], settings: Settings) -> xr.Dataset:
                 1e-3 * settings.sample_every * np.arange(1, settings.n_samples + 1),
                 _about("ps", "end of the block, since the start of the record"),
             ),
-            "r": ("r", settings.rdf_bin * (np.arange(settings.n_bins) + 0.5), _about("Å", "middle of the bin")),
         },
     )
-    averages = grid([_mean_rdf(run.recording.series["rdf"], settings) for run in runs])
-    data["rdf"] = (
-        (*dims, "r"),
-        averages,
-        _about("1", "radial distribution function, mean over the ends of the blocks"),
-    )
+    if all("rdf" in run.recording.series for run in runs):
+        middles = settings.rdf_bin * (np.arange(settings.n_bins) + 0.5)
+        data = data.assign_coords(r=("r", middles, _about("Å", "middle of the bin")))
+        data["rdf"] = (
+            (*dims, "r"),
+            grid([_mean_rdf(run.recording.series["rdf"], settings) for run in runs]),
+            _about("1", "radial distribution function, mean over the ends of the blocks"),
+        )
     data["explosion_time"] = (dims, grid([run.explosion_time for run in runs]), _FOUND)
     return data
 

@@ -45,20 +45,22 @@ def plots(data: xr.Dataset) -> list[Plot]:
             (_sweep("", longer, [temperature_of(main, each) for each in longer]), level("limit", strides, kelvin)),
             f"The energy may be conserved and the temperature still be shifted. {_INSIDE}",
         ),
-        Plot(
-            "rdf",
-            "Distance of g(r) from that at stride 1",
-            STRIDE,
-            Axis("|squared distance|, relative", log=True),
-            (
-                _sweep("", longer, [rdf_of(main, each) for each in longer]),
-                level("limit", strides, data.attrs["rdf_limit"]),
-            ),
-            f"Noise alone gives 0 on average. {_INSIDE}",
-        ),
-        _speed(data, longer),
     ]
-    return drawn(made)
+    if "rdf" in data:
+        made.append(
+            Plot(
+                "rdf",
+                "Distance of g(r) from that at stride 1",
+                STRIDE,
+                Axis("|squared distance|, relative", log=True),
+                (
+                    _sweep("", longer, [rdf_of(main, each) for each in longer]),
+                    level("limit", strides, data.attrs["rdf_limit"]),
+                ),
+                f"Noise alone gives 0 on average. {_INSIDE}",
+            ),
+        )
+    return drawn([*made, _speed(data, longer)])
 
 
 def _energy(main: xr.Dataset) -> Plot:
