@@ -279,6 +279,20 @@ def test_gallium_nitride_snapshots_are_thermal_and_decorrelated():
     assert np.abs(overlap).max() < 0.45
 
 
+def test_lgps_has_its_tetrahedra_and_its_lithium_moves():
+    system = find_system("lgps-50")
+    assert system.temperature == 600
+    assert system.sites.get_chemical_formula("hill") == "Ge2Li20P4S24"
+    symbols = np.array(system.sites.get_chemical_symbols())
+    for atoms in system.snapshots:
+        bonds = atoms.get_all_distances(mic=True)[:, symbols == "S"]
+        # P-S 2.05 Å, Ge-S 2.2 Å, and no fifth sulfur near
+        assert ((bonds[symbols == "P"] < 2.8).sum(1) == 4).all()
+        assert ((bonds[symbols == "Ge"] < 3.0).sum(1) == 4).all()
+    squares = (displacements(system) ** 2).sum(-1).mean(0)
+    assert squares[symbols == "Li"].mean() > 2 * squares[symbols == "P"].mean()
+
+
 def test_listing_imports_no_simulation_stack():
     code = "import sys, conservbench.systems as s; s.list_systems(); print({'ase', 'torch'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -296,7 +310,7 @@ def test_recipes_and_files_agree(name):
     assert recipe.stages[-1].duration >= 2.0
 
 
-@pytest.mark.parametrize("name", ["ethanol", "water-64", "gan-32"])
+@pytest.mark.parametrize("name", ["ethanol", "water-64", "gan-32", "lgps-50"])
 def test_recipes_of_compounds_and_files_agree(name):
     recipe = sample.RECIPES[name]
     system = find_system(name)
