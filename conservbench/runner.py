@@ -480,16 +480,16 @@ def _run_in_workers(cells: list[Cell], out: Path, jobs: int, device: str, notify
                 notify(Event(cell, Phase.PROGRESS, said))
             case News.ENDED:
                 notify(Event(cell, Phase.ENDED, 1.0, *said))
+            case News.DIED:
+                reason = "its worker died twice, killed by the system or by the model's own code"
+                data = xr.Dataset(attrs={"outcome": Outcome.FAILED.value, "outcome_reason": reason})
+                notify(Event(cell, Phase.ENDED, 1.0, *_record(cell, out, device, data, 0.0)))
 
     try:
-        dead = run_in_workers(partial(_work, out, device), cells, jobs=jobs, hear=hear)
+        run_in_workers(partial(_work, out, device), cells, jobs=jobs, hear=hear)
     except WorkersError as error:
         advice = "a script must call this under `if __name__ == '__main__':`, or with jobs=1"
         raise RunError(f"{error}; {advice}") from error
-    for cell in dead:
-        reason = "its worker died twice, killed by the system or by the model's own code"
-        data = xr.Dataset(attrs={"outcome": Outcome.FAILED.value, "outcome_reason": reason})
-        notify(Event(cell, Phase.ENDED, 1.0, *_record(cell, out, device, data, 0.0)))
 
 
 def _work(out: Path, device: str, cell: Cell, tell: Callable[[float], None]) -> tuple[Outcome, str]:

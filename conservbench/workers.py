@@ -32,6 +32,7 @@ class News(StrEnum):
     STARTED = "started"
     TOLD = "told"
     ENDED = "ended"
+    DIED = "died"
 
 
 def run_in_workers(
@@ -40,7 +41,7 @@ def run_in_workers(
     *,
     jobs: int,
     hear: Callable[[Task, News, Any], None],
-) -> list[Task]:
+) -> None:
     """Run tasks in spawned processes.
 
     A dead worker takes the whole pool with it, and which of the running tasks it had is not known: each of them is
@@ -51,10 +52,8 @@ def run_in_workers(
             messages below the atomic size of a pipe cannot be torn by a death.
         tasks: to be done, the first ones first.
         jobs: processes at once.
-        hear: told in this thread that a task has started, what its work tells, and what it has returned.
-
-    Returns:
-        The tasks whose workers died twice.
+        hear: told in this thread that a task has started, what its work tells, what it has returned, and that its
+            worker died twice.
 
     Raises:
         WorkersError: no worker could start.
@@ -67,13 +66,11 @@ def run_in_workers(
         pool.run(jobs)
         suspects += [each for each in left if each[0] in pool.running]
         left = [each for each in left if each[0] not in pool.ended and each[0] not in pool.running]
-    dead = []
     for index, task in suspects:
         pool = _Pool(work, {index: task}, hear)
         pool.run(1)
         if not pool.ended:
-            dead.append(task)
-    return dead
+            hear(task, News.DIED, None)
 
 
 @dataclass

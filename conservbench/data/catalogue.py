@@ -118,6 +118,16 @@ def find_data_set(name: str) -> DataSet:
     return entries[name]
 
 
+def beside(data: str, recipe: Path) -> str:
+    """What a recipe names as its data: a file of frames by its path from the recipe, all else as it stands.
+
+    Args:
+        data: name of a data set, or relative path of a file.
+        recipe: the file that names it.
+    """
+    return str((recipe.parent / data).absolute()) if data.endswith(FRAME_SUFFIXES) else data
+
+
 def at_path(path: Path) -> DataSet:
     """A data set of one's own: an extended XYZ file, whose frames say by ``split=test`` that they are for testing.
 

@@ -34,6 +34,15 @@ DUPLICATE: Final = 0.05
 STRETCHED: Final = 1.5
 """Sums of covalent radii: the nearest neighbour of half of all atoms is further away only where lengths are in bohr."""
 
+SWOLLEN: Final = 5.0
+"""Volume over the median of frames of the same atoms; that of a cell in bohr is 6.7 times too large."""
+
+APART: Final = (5.0, 50.0)
+"""eV/atom, and median distances from the median: no frame has an energy so far from others of the same atoms."""
+
+PRESSED: Final = 1.0
+"""eV/Å^3, 160 GPa: half of all frames of a set are under more stress only where it is in GPa or kbar."""
+
 STRONG: Final = 12.0
 """eV/Å: root mean square force of structures that no thermal motion reaches; in kcal/mol/Å most are stronger."""
 
@@ -111,7 +120,14 @@ def problems(frames: Sequence[Atoms]) -> list[Problem]:
 
 def _flaw(atoms: Atoms) -> str | None:
     """The first thing that is wrong with one structure; None for nothing."""
-    checks = (_elements, _positions, _cell, _energy, _forces, _distances)
+    return structure_flaw(atoms) or next(
+        (reason for check in (_energy, _forces, _stress) if (reason := check(atoms))), None
+    )
+
+
+def structure_flaw(atoms: Atoms) -> str | None:
+    """The first thing that is wrong with a structure, whatever its labels; None for nothing."""
+    checks = (_elements, _positions, _cell, _distances)
     return next((reason for check in checks if (reason := check(atoms))), None)
 
 
@@ -159,6 +175,11 @@ def _forces(atoms: Atoms) -> str | None:
     return None if finite.all() else f"the force on atom {int(np.argmin(finite))} is not finite"
 
 
+def _stress(atoms: Atoms) -> str | None:
+    stress = _labels(atoms).get("stress")
+    return None if stress is None or np.isfinite(stress).all() else "the stress is not finite"
+
+
 def _distances(atoms: Atoms) -> str | None:
     first, second, distance = _pairs(atoms, _TOUCHING)
     if not len(distance):
@@ -174,7 +195,7 @@ def _distances(atoms: Atoms) -> str | None:
 
 
 def _units(frames: Sequence[Atoms]) -> list[Problem]:
-    checks = (_long, _strong, _disagreeing, _stiff)
+    checks = (_long, _swollen, _apart, _strong, _idle, _pressed, _disagreeing, _stiff)
     return [problem for check in checks if frames and (problem := check(frames))][:1]
 
 
@@ -194,6 +215,60 @@ def _long(frames: Sequence[Atoms]) -> Problem | None:
     frame = stride * next(index for index, each in enumerate(nearest) if len(each) and np.median(each) >= STRETCHED)
     said = f"lengths must be in bohr: nearest neighbours are at {middle:.2f} times the sum of covalent radii"
     return Problem(frame, f"{said}; expected Å")
+
+
+def _swollen(frames: Sequence[Atoms]) -> Problem | None:
+    """Single frames in bohr, by their volume beside that of the other frames of the same atoms."""
+    for indices in _alike(frames):
+        periodic = [index for index in indices if frames[index].pbc.all()]
+        volumes = np.array([frames[index].get_volume() for index in periodic])
+        if len(volumes) > 2 and (ratio := volumes / np.median(volumes)).max() > SWOLLEN:
+            said = f"the volume is {ratio.max():.3g} times that of other frames of these atoms"
+            return Problem(periodic[int(np.argmax(ratio))], f"{said}: lengths must be in bohr; expected Å")
+    return None
+
+
+def _apart(frames: Sequence[Atoms]) -> Problem | None:
+    """Single frames with energies in other units, or of another kind, than the other frames of the same atoms."""
+    for indices in _alike(frames):
+        energies = np.array([_labels(frames[index])["energy"] / len(frames[index]) for index in indices])
+        away = np.abs(energies - np.median(energies))
+        if len(energies) > 2 and away.max() > max(APART[0], APART[1] * np.median(away)):
+            worst = int(np.argmax(away))
+            said = f"the energy is {energies[worst]:.4g} eV/atom, that of like frames {np.median(energies):.4g}"
+            return Problem(indices[worst], f"{said}: it is in other units, or of another kind")
+    return None
+
+
+def _idle(frames: Sequence[Atoms]) -> Problem | None:
+    """Forces that were never filled in: crystals at rest have none, but not half of all different structures."""
+    idle = [index for index, atoms in enumerate(frames) if len(atoms) > 1 and not np.any(_labels(atoms)["forces"])]
+    energies = {float(_labels(frames[index])["energy"]) for index in idle}
+    if len(energies) < 2 or 2 * len(idle) < len(frames):
+        return None
+    return Problem(
+        idle[0], f"all forces are zero, as in {len(idle) - 1} more of {len(frames)} frames: they are missing"
+    )
+
+
+def _pressed(frames: Sequence[Atoms]) -> Problem | None:
+    sizes = [
+        (index, float(np.abs(_labels(each)["stress"]).max()))
+        for index, each in enumerate(frames)
+        if "stress" in _labels(each)
+    ]
+    if not sizes or (size := float(np.median([each for _, each in sizes]))) < PRESSED:
+        return None
+    frame = next(index for index, each in sizes if each >= PRESSED)
+    return Problem(frame, f"a stress of {size:.3g} in half of all frames must be in GPa or kbar; expected eV/Å^3")
+
+
+def _alike(frames: Sequence[Atoms]) -> list[list[int]]:
+    """Indices of the frames that are of the same number of atoms of each element."""
+    found: dict[bytes, list[int]] = {}
+    for index, atoms in enumerate(frames):
+        found.setdefault(np.sort(atoms.numbers).tobytes(), []).append(index)
+    return list(found.values())
 
 
 def _strong(frames: Sequence[Atoms]) -> Problem | None:

@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -25,7 +25,7 @@ from ase import Atoms
 from ase.io import read, write
 
 from conservbench.cards import build, parse
-from conservbench.data.catalogue import find_data_set
+from conservbench.data.catalogue import beside, find_data_set
 from conservbench.data.frames import load_frames
 from conservbench.result import write_bytes
 
@@ -65,7 +65,8 @@ def read_frames(recipe: Path) -> Frames:
         OSError: it is not there.
     """
     path = recipe / "frames.toml"
-    return build(Frames, parse(path), str(path))
+    frames = build(Frames, parse(path), str(path))
+    return replace(frames, data=beside(frames.data, path))
 
 
 def prepare(recipe: Path, folder: Path) -> Frames:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conservbench.cards import build, parse
-from conservbench.data.catalogue import FRAME_SUFFIXES
+from conservbench.data.catalogue import beside
 from conservbench.models.mace import Architecture
 
 
@@ -101,6 +101,4 @@ def read_recipe(path: Path) -> Recipe:
         CardError: the file is no recipe; the message names file, key and what was expected.
     """
     recipe = build(Recipe, parse(path), str(path))
-    if recipe.data.endswith(FRAME_SUFFIXES):
-        return replace(recipe, data=str((path.parent / recipe.data).absolute()))
-    return recipe
+    return replace(recipe, data=beside(recipe.data, path))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 from conservbench.cards import CardError, build, parse
+from conservbench.data.catalogue import beside
 from conservbench.hint import did_you_mean
 from conservbench.ranges import require_at_least, require_positive
 
@@ -187,7 +188,8 @@ def read_tuning_recipe(path: Path) -> TuningRecipe:
     Raises:
         CardError: the file is no recipe; the message names file, key and what was expected.
     """
-    return build(TuningRecipe, parse(path), str(path))
+    recipe = build(TuningRecipe, parse(path), str(path))
+    return replace(recipe, data=beside(recipe.data, path))
 
 
 def check_targets(names: tuple[str, ...]) -> tuple[Target, ...]:

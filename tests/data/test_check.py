@@ -59,6 +59,38 @@ def test_labels_are_there_and_finite(silicon, name, spoil, reason):
         require_usable(silicon, "a file")
 
 
+def test_one_frame_in_other_units_is_told(silicon):
+    bohr = scaled(silicon, lengths=units.Bohr)[3]
+    (problem,) = problems([*silicon[:3], bohr, *silicon[4:]])
+    assert problem.frame == 3
+    assert "lengths must be in bohr" in problem.reason
+    lowered = [with_labels(each, energy=each.get_potential_energy() - 40.0 * len(each)) for each in silicon]
+    assert problems(lowered) == []
+    hartree = with_labels(lowered[5], energy=lowered[5].get_potential_energy() / units.Hartree)
+    (problem,) = problems([*lowered[:5], hartree, *lowered[6:]])
+    assert problem.frame == 5
+    assert "in other units" in problem.reason
+
+
+def test_forces_that_were_never_filled_in_are_missing(silicon):
+    idle = [with_labels(each, forces=np.zeros((8, 3))) for each in silicon]
+    (problem,) = problems(idle)
+    assert problem.frame == 0
+    assert "all forces are zero" in problem.reason
+    # a crystal at rest among others has none
+    assert problems([idle[0], *silicon[1:]]) == []
+
+
+def test_stresses_are_finite_and_in_their_unit(silicon):
+    stress = np.array([0.02, -0.01, 0.03, 0.0, 0.01, 0.0])
+    labelled = [with_labels(each, stress=stress) for each in silicon]
+    assert problems(labelled) == []
+    (problem,) = problems([*labelled[:2], with_labels(silicon[2], stress=stress * np.nan), *labelled[3:]])
+    assert (problem.frame, problem.reason) == (2, "the stress is not finite")
+    (problem,) = problems([with_labels(each, stress=stress / units.GPa) for each in silicon])
+    assert "GPa or kbar" in problem.reason
+
+
 def test_structures_are_sound(silicon):
     def spoiled(change):
         copy = with_labels(silicon[2])

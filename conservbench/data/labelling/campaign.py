@@ -168,16 +168,17 @@ def _walk_in_workers(
     def hear(trajectory: Trajectory, news: News, said: Any) -> None:
         if news is News.TOLD:
             report(trajectory.index, said)
+        elif news is News.DIED:
+            path = record_path(folder, trajectory.index)
+            record = read_record(path, card.digest_of(trajectory))
+            record.failures.append({"frame": len(record.frames), "reason": DEATH})
+            record.ended = True
+            write_record(record, path)
 
     try:
-        dead = run_in_workers(partial(_work, card, folder), waiting, jobs=jobs, hear=hear)
+        run_in_workers(partial(_work, card, folder), waiting, jobs=jobs, hear=hear)
     except WorkersError as error:
         raise RuntimeError(f"{error}; --jobs 1 walks in this process") from error
-    for each in dead:
-        record = read_record(record_path(folder, each.index), card.digest_of(each))
-        record.failures.append({"frame": len(record.frames), "reason": DEATH})
-        record.ended = True
-        write_record(record, record_path(folder, each.index))
 
 
 def _work(card: Labelling, folder: Path, trajectory: Trajectory, tell: Callable[[int], None]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from conservbench.cards import CardError
+from conservbench.data.check import structure_flaw
 from conservbench.data.labelling.card import Labelling, Trajectory
 from conservbench.models.ase import import_factory
 
@@ -15,7 +16,7 @@ def start_structure(card: Labelling) -> Atoms:
     """The structure of a card, with its cell repeated.
 
     Raises:
-        CardError: there is no such file or factory, or it makes no structure.
+        CardError: there is no such file or factory, or it makes no structure, or one that cannot be.
     """
     where = f"{card.path}: [start]"
     if card.start.file:
@@ -24,6 +25,8 @@ def start_structure(card: Labelling) -> Atoms:
             raise CardError(f"{where}: no file {path}")
         try:
             found = ase.io.read(path)
+        except KeyError as error:
+            raise CardError(f"{where}: cannot read {path}: unknown element {error.args[0]!r}") from error
         except Exception as error:  # whatever a parser makes of broken text
             raise CardError(f"{where}: cannot read {path}: {error}") from error
     else:
@@ -34,6 +37,8 @@ def start_structure(card: Labelling) -> Atoms:
             raise CardError(f"{where}: {card.start.factory} cannot build it: {error}") from error
     if not isinstance(found, Atoms):
         raise CardError(f"{where}: {card.start.factory} made a {type(found).__name__}, expected a structure of ASE")
+    if flaw := structure_flaw(found):
+        raise CardError(f"{where}: {card.start.file or card.start.factory}: {flaw}")
     bare = Atoms(numbers=found.numbers, positions=found.positions, cell=found.cell.array, pbc=found.pbc)
     return bare * card.start.repeats
 

@@ -75,7 +75,8 @@ def text_of(path: Path) -> str:
 
 
 def _frames(path: Path) -> Iterator[str]:
-    lines = text_of(path).split("\n")
+    text = text_of(path)
+    lines = text.split("\n")
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
@@ -91,6 +92,10 @@ def _frames(path: Path) -> Iterator[str]:
         if n_atoms < 1 or end > len(lines):
             here = max(len(lines) - start - 2, 0)
             raise ValueError(f"{path}: frame {index}: cut off: {here} of {n_atoms} atoms")
+        if end == len(lines) and not text.endswith("\n"):
+            # a last number that lost digits is a number still
+            said = "cut off, or its last line has no end: if the file is whole, add one"
+            raise ValueError(f"{path}: frame {index}: {said}")
         yield "\n".join(lines[start:end]) + "\n"
         start, index = end, index + 1
 

@@ -51,10 +51,9 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         ends at the time; absent for a model without an energy), ``kinetic_energy`` (eV/atom) and ``temperature`` (K;
         both at the time itself, which strides share) are NaN from the block on in which a replica exploded, and so is
         its ``rdf`` (time_step, stride, replica, r), the average of g(r) over the record, which a molecule has not;
-        ``explosion_time`` in ps is
-        NaN for a replica that lasted and 0 for one that was lost before. The baths have ``bath_temperature``,
-        ``bath_conserved`` and ``bath_explosion_time`` by bath, replica and bath_time (ps), at the stride of the
-        scheme. ``seconds_gradient`` and ``seconds_direct`` (round) and ``seconds_mts`` (round, stride) are the times
+        ``explosion_time`` in ps is NaN for a replica that lasted and 0 for one that was lost before. The baths have
+        ``bath_temperature``, ``bath_conserved`` and ``bath_explosion_time`` by bath, replica and bath_time (ps), at the
+        stride of the scheme. ``seconds_gradient`` and ``seconds_direct`` (round) and ``seconds_mts`` (round, stride) are the times
         of one inner step of the batch.
 
     Raises:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from conservbench.cards import build, check_name, parse
+from conservbench.data.catalogue import beside
 from conservbench.models.descriptor.settings import Basis, Head, check_together
 
 
@@ -103,4 +104,5 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         CardError: the file is no recipe; the message names file, key and what was expected.
     """
-    return build(Recipe, parse(path), str(path))
+    recipe = build(Recipe, parse(path), str(path))
+    return replace(recipe, data=beside(recipe.data, path))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from conservbench.cards import build, parse
+from conservbench.data.catalogue import beside
 from conservbench.models.kernel.descriptors import find_descriptor
 from conservbench.models.kernel.radial import find_radial
 from conservbench.ranges import require_at_least, require_positive
@@ -143,4 +144,5 @@ def read_recipe(path: Path) -> KernelRecipe:
     Raises:
         CardError: the file is no recipe; the message names file, key and what was expected.
     """
-    return build(KernelRecipe, parse(path), str(path))
+    recipe = build(KernelRecipe, parse(path), str(path))
+    return replace(recipe, data=beside(recipe.data, path))

@@ -4,10 +4,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
+from conservbench.cards import CardError
 from conservbench.data.labelling.campaign import label
 from conservbench.data.labelling.card import read_labelling
 from conservbench.data.labelling.record import read_record, record_path, write_record
+from conservbench.data.labelling.start import start_structure
 from conservbench.data.labelling.walk import walk
 from conservbench.units import BOLTZMANN
 
@@ -139,6 +142,23 @@ def test_records_that_began_from_another_file_are_refused(springs, tmp_path):
     start.write(tmp_path / "start.xyz")
     with pytest.raises(ValueError, match="another version of this card"):
         walk(card, card.plan()[0], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda text: text.replace("5.431", "nan", 1), "the cell is not finite"),
+        (lambda text: text.replace("Si ", "X ", 1), "unknown element of atom 0"),
+        (lambda text: text.replace("Si ", "Qq ", 1), "unknown element 'Qq'"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused(springs, tmp_path, spoil, reason):
+    path = springs(frames=1).path
+    path.write_text(path.read_text().replace('factory = "springs:crystal"', 'file = "start.xyz"'))
+    bulk("Si", a=5.431, cubic=True).write(tmp_path / "start.xyz")
+    (tmp_path / "start.xyz").write_text(spoil((tmp_path / "start.xyz").read_text()))
+    with pytest.raises(CardError, match=rf"\[start\].*start\.xyz.*{reason}"):
+        start_structure(read_labelling(path))
 
 
 def test_a_broken_record_is_told(springs, tmp_path):

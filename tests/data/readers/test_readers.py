@@ -46,6 +46,7 @@ def test_extended_xyz(tmp_path, suffix):
     ("spoil", "reason"),
     [
         (lambda text: text[:-30], "frame 2: cut off: 1 of 2 atoms|frame 2: not as the format"),
+        (lambda text: text[:-2], "frame 2: cut off, or its last line has no end"),
         (lambda text: text[: text.rindex("N 0.0")], "frame 2: cut off: 1 of 2 atoms"),
         (lambda text: text[: text.rindex("Ga 1.5")], "frame 2: cut off: 0 of 2 atoms"),
         (lambda text: text.replace("Ga", "Gq", 1), "frame 0: unknown element 'Gq'"),
