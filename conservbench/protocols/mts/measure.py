@@ -53,8 +53,8 @@ def measure(model: Model, scheme: Scheme, system: System, settings: Settings, re
         its ``rdf`` (time_step, stride, replica, r), the average of g(r) over the record, which a molecule has not;
         ``explosion_time`` in ps is NaN for a replica that lasted and 0 for one that was lost before. The baths have
         ``bath_temperature``, ``bath_conserved`` and ``bath_explosion_time`` by bath, replica and bath_time (ps), at the
-        stride of the scheme. ``seconds_gradient`` and ``seconds_direct`` (round) and ``seconds_mts`` (round, stride) are the times
-        of one inner step of the batch.
+        stride of the scheme. ``seconds_gradient`` and ``seconds_direct`` (round) and ``seconds_mts`` (round, stride)
+        are the times of one inner step of the batch.
 
     Raises:
         UnsupportedError: the model lacks a channel or an element.

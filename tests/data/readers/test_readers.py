@@ -9,6 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.units import GPa
 
 from conservbench.data import readers
 from conservbench.data.catalogue import DataSet, find_data_set
@@ -99,6 +100,10 @@ def test_fitsnap_header_and_group(tmp_path):
     np.testing.assert_allclose(frames[0].cell.array, 10.8618 * np.eye(3))
     assert frames[0].pbc.all()
     assert frames[0].info["group"] == "melt"
+    # kbar under compression are negative eV/Å^3 of ASE
+    np.testing.assert_allclose(
+        frames[0].get_stress(), [-0.1 * GPa, -0.2 * GPa, -0.3 * GPa, 0, 0, 0], rtol=1e-12, atol=0
+    )
 
 
 def mlearn_entry():
