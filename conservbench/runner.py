@@ -543,7 +543,8 @@ def _refuse_idlers(
                 f" {', '.join(systems or each.systems)}"
                 for each in protocols
             )
-            raise CardError(f"nothing to run: {_whereabouts([model])}; {takers or 'no protocol takes it there'}")
+            there = f"no protocol takes it on {', '.join(systems)}" if systems else "no protocol takes it"
+            raise CardError(f"nothing to run: {_whereabouts([model])}; {takers or there}")
     if not cells:
         raise CardError(f"nothing to run: no model is made for {', '.join(systems)}")
 

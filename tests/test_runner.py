@@ -254,7 +254,10 @@ def test_what_is_asked_for_by_name_and_has_no_cell_is_told(cards, monkeypatch):
             ([crystal, "ticks-fine"], ["ticks"], ["si-liquid-64"]),
             "nothing to run: crystal is of scheme gradient for si-64",
         ),
-        (([crystal], [], ["si-liquid-64"]), "crystal is of scheme gradient for si-64; no protocol takes it there"),
+        (
+            ([crystal], [], ["si-liquid-64"]),
+            "crystal is of scheme gradient for si-64; no protocol takes it on si-liquid-64",
+        ),
         (
             ([cards("lost", systems=["si-63"])], ["ticks"]),
             "lost.toml: systems: no system 'si-63'; did you mean 'si-64'",

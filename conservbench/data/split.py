@@ -13,12 +13,15 @@ from ase import Atoms
 
 RULES = "'last N', 'every Nth', 'marked' or 'marked, or ' and one of the others"
 
+MARKS = ("train", "test", "validation", "valid", "val")
+"""What ``split`` of a frame may be; all but ``test`` is for training, which holds out frames of its own."""
+
 
 def is_test(frames: Sequence[Atoms], rule: str) -> list[bool]:
     """Whether each frame is for testing.
 
     Raises:
-        ValueError: the rule is none, or leaves no frame on one of the sides.
+        ValueError: the rule is none, or leaves no frame on one of the sides, or a frame has an unknown mark.
     """
     first, _, otherwise = rule.partition(", or ")
     chosen = _by(frames, first)
@@ -32,7 +35,11 @@ def is_test(frames: Sequence[Atoms], rule: str) -> list[bool]:
 
 def _by(frames: Sequence[Atoms], rule: str) -> list[bool]:
     if rule == "marked":
-        return [atoms.info.get("split") == "test" for atoms in frames]
+        marks = [atoms.info.get("split", "train") for atoms in frames]
+        for index, mark in enumerate(marks):
+            if mark not in MARKS:
+                raise ValueError(f"frame {index}: split={mark}; expected one of {', '.join(MARKS)}")
+        return [mark == "test" for mark in marks]
     if found := re.fullmatch(r"last (\d+)", rule):
         return [index >= len(frames) - int(found[1]) for index in range(len(frames))]
     if (found := re.fullmatch(r"every (\d+)(?:st|nd|rd|th)", rule)) and int(found[1]):

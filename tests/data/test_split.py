@@ -25,6 +25,13 @@ def test_rules(rule, expected):
     assert [index for index, test in enumerate(chosen) if test] == expected
 
 
+def test_an_unknown_mark_is_refused():
+    some = frames(4, marked=(1,))
+    some[2].info["split"] = "Test"
+    with pytest.raises(ValueError, match="frame 2: split=Test; expected one of train, test"):
+        is_test(some, "marked")
+
+
 def test_second_rule_where_no_frame_is_marked():
     assert is_test(frames(4), "marked, or every 2nd") == [False, True, False, True]
 
