@@ -6,6 +6,8 @@ import pytest
 
 from conservbench.cards import parse
 from conservbench.references import find_reference
+from conservbench.training.descriptor import recipe as descriptor_recipe
+from conservbench.training.kernel import recipe as kernel_recipe
 from conservbench.training.recipe import read_recipe
 from conservbench.training.tuning_recipe import read_tuning_recipe
 
@@ -68,8 +70,16 @@ def test_stage_of_counts_through_the_stages(recipe):
         recipe.stage_of(5)
 
 
-def test_data_of_ones_own_lies_beside_the_recipe(tmp_path):
-    text = (FOLDER / "si-mace-directonly.toml").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("si-mace-directonly", read_recipe),
+        ("si-ace-2", descriptor_recipe.read_recipe),
+        ("si-kernel", kernel_recipe.read_recipe),
+    ],
+)
+def test_data_of_ones_own_lies_beside_the_recipe(tmp_path, name, read):
+    text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
     path = tmp_path / "mine.toml"
     path.write_text(text.replace('data = "mlearn-si"', 'data = "frames/mine.extxyz.xz"'), encoding="utf-8")
-    assert read_recipe(path).data == str(tmp_path / "frames" / "mine.extxyz.xz")
+    assert read(path).data == str(tmp_path / "frames" / "mine.extxyz.xz")
