@@ -24,6 +24,9 @@ PICOSECOND: Final = 1e3 * FEMTOSECOND
 GIGAPASCAL: Final = 1e9 * 1e-30 / _ELEMENTARY_CHARGE
 """One gigapascal in eV/Å^3; its inverse is 160.21766208."""
 
+KILOBAR: Final = 0.1 * GIGAPASCAL
+"""One kilobar in eV/Å^3, in which VASP prints stresses, compression positive."""
+
 MILLI: Final = 1e3
 """Factor from a unit to its thousandth: eV to meV."""
 

@@ -37,6 +37,12 @@ def displacements(system):
     return moved - moved.mean(1, keepdims=True)
 
 
+def thermal_energy(system, model):
+    """(n_snapshots,) potential energy an atom above that of the sites, eV."""
+    energy = model.evaluate(from_atoms(system.snapshots)).energy.numpy()
+    return (energy - model.evaluate(from_atoms(system.sites)).energy.item()) / len(system.sites)
+
+
 def test_list():
     titles = list_systems()
     assert list(titles) == sorted(titles)
@@ -88,12 +94,10 @@ def test_crystal_snapshots_are_thermal():
     moved = displacements(system)
     # every atom is nearest to its own site; a neighbour is at 2.35 Å
     assert np.linalg.norm(moved, axis=-1).max() < 1.0
-    model = StillingerWeber()
-    energy = model.evaluate(from_atoms(system.snapshots)).energy.numpy()
-    energy -= model.evaluate(from_atoms(system.sites)).energy.item()
+    energy = thermal_energy(system, StillingerWeber())
     # equipartition, 3/2 k_B T an atom; the energy of 64 atoms scatters by sqrt(2/189) = 10 %, a mean of 8 by 3.6 %, so
     # 15 % is four standard errors and leaves room for anharmonicity of a few per cent
-    assert (energy / 64).mean() == pytest.approx(1.5 * BOLTZMANN * 1000 * 63 / 64, rel=0.15)
+    assert energy.mean() == pytest.approx(1.5 * BOLTZMANN * 1000 * 63 / 64, rel=0.15)
     assert energy.std() / energy.mean() < 0.3
 
 
@@ -213,11 +217,9 @@ def test_warm_crystals_are_crystals_at_their_temperature(name):
     system = find_system(name)
     moved = displacements(system)
     assert np.linalg.norm(moved, axis=-1).max() < 1.2
-    model = StillingerWeber()
-    energy = model.evaluate(from_atoms(system.snapshots)).energy.numpy()
-    energy -= model.evaluate(from_atoms(system.sites)).energy.item()
+    energy = thermal_energy(system, StillingerWeber())
     # as for the crystal at 1000 K; anharmonicity at 1500 K takes some per cent more
-    assert (energy / 64).mean() == pytest.approx(1.5 * BOLTZMANN * system.temperature * 63 / 64, rel=0.2)
+    assert energy.mean() == pytest.approx(1.5 * BOLTZMANN * system.temperature * 63 / 64, rel=0.2)
 
 
 def test_water_has_its_density_and_its_molecules():
@@ -269,11 +271,9 @@ def test_gallium_nitride_snapshots_are_thermal_and_decorrelated():
     moved = displacements(system)
     # each atom is nearest to its own site; a neighbour is at 1.95 Å
     assert np.linalg.norm(moved, axis=-1).max() < 0.9
-    model = load_model(find_model("gan-mace-gradient"), system)
-    energy = model.evaluate(from_atoms(system.snapshots)).energy.numpy()
-    energy -= model.evaluate(from_atoms(system.sites)).energy.item()
+    energy = thermal_energy(system, load_model(find_model("gan-mace-gradient"), system))
     # the energy of 31 atoms scatters by sqrt(2/93) = 15 %, a mean of 8 by 5.2 %: four standard errors
-    assert (energy / 32).mean() == pytest.approx(1.5 * BOLTZMANN * 1000 * 31 / 32, rel=0.21)
+    assert energy.mean() == pytest.approx(1.5 * BOLTZMANN * 1000 * 31 / 32, rel=0.21)
     overlap = np.corrcoef(moved.reshape(8, -1))[np.triu_indices(8, 1)]
     # 93 numbers, were they independent, correlate by 0.10; soft modes keep some more
     assert np.abs(overlap).max() < 0.45

@@ -10,7 +10,7 @@ difference of the energies if both are in the same units. And where both are in 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any, Final
@@ -119,15 +119,16 @@ def problems(frames: Sequence[Atoms]) -> list[Problem]:
 
 
 def _flaw(atoms: Atoms) -> str | None:
-    """The first thing that is wrong with one structure; None for nothing."""
-    return structure_flaw(atoms) or next(
-        (reason for check in (_energy, _forces, _stress) if (reason := check(atoms))), None
-    )
+    """The first thing that is wrong with one labelled structure; None for nothing."""
+    return structure_flaw(atoms) or _first((_energy, _forces, _stress), atoms)
 
 
 def structure_flaw(atoms: Atoms) -> str | None:
     """The first thing that is wrong with a structure, whatever its labels; None for nothing."""
-    checks = (_elements, _positions, _cell, _distances)
+    return _first((_elements, _positions, _cell, _distances), atoms)
+
+
+def _first(checks: Sequence[Callable[[Atoms], str | None]], atoms: Atoms) -> str | None:
     return next((reason for check in checks if (reason := check(atoms))), None)
 
 

@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +27,6 @@ from ase.constraints import FixBondLengths
 from ase.data import atomic_masses
 from ase.io import read
 from ase.md.langevin import Langevin
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from conservbench.cards import find_model, shipped_folder
@@ -70,13 +69,12 @@ class Recipe:
         citation: sources.
         build: makes the reference crystal.
         stages: dynamics before the first snapshot; the last one sets the temperature of the snapshots.
-        spacing: ps between snapshots of one walk.
+        spacing: ps between snapshots.
         time_step: fs.
         friction: 1/ps, of the thermostat.
         seed: of momenta and thermostat.
         crystal: whether that crystal is the reference structure (else the first snapshot).
         model: makes what moves it, of the crystal.
-        start: makes a start for each snapshot by its number: every one has a walk of its own, and there is no spacing.
     """
 
     version: int
@@ -90,7 +88,6 @@ class Recipe:
     seed: int
     crystal: bool
     model: Callable[[Atoms], Model] = lambda _: StillingerWeber()
-    start: Callable[[int], Atoms] | None = None
 
 
 def diamond(lattice_constant: float, repeats: int = 2) -> Atoms:
@@ -337,12 +334,13 @@ RECIPES |= {
 }
 
 
-def _walk(
-    recipe: Recipe, start: Atoms, calculator: ForceCalculator, n: int, random: np.random.Generator
-) -> Iterator[NDArray[np.float64]]:
-    """Positions of ``n`` snapshots of one walk."""
-    atoms = start.copy()
-    atoms.calc = calculator
+def sample(name: str) -> dict[str, Any]:
+    """The table of a system, as its file holds it."""
+    recipe = RECIPES[name]
+    sites = recipe.build()
+    atoms = sites.copy()
+    atoms.calc = ForceCalculator(recipe.model(sites), "gradient")
+    random = np.random.default_rng(recipe.seed)
     spread = np.sqrt(atoms.get_masses() * units.kB * recipe.stages[0].temperature)
     atoms.set_momenta(random.normal(size=(len(atoms), 3)) * spread[:, None])
     dynamics = Langevin(
@@ -360,26 +358,13 @@ def _walk(
     for stage in recipe.stages:
         dynamics.set_temperature(temperature_K=stage.temperature)
         advance(stage.duration)
-    for place in range(n):
+    snapshots = []
+    for place in range(N_SNAPSHOTS):
         if place:
             advance(recipe.spacing)
-        yield atoms.positions.copy()
-
-
-def sample(name: str) -> dict[str, Any]:
-    """The table of a system, as its file holds it."""
-    recipe = RECIPES[name]
-    sites = recipe.build()
-    calculator = ForceCalculator(recipe.model(sites), "gradient")
-    if recipe.start is None:
-        places = list(_walk(recipe, sites, calculator, N_SNAPSHOTS, np.random.default_rng(recipe.seed)))
-    else:
-        places = []
-        for number in range(N_SNAPSHOTS):
-            random = np.random.default_rng((recipe.seed, number))
-            places += _walk(recipe, recipe.start(number), calculator, 1, random)
-    # the thermostat lets the centre of mass wander; it is brought back
-    snapshots = [np.round(each - (each - sites.positions).mean(0), DIGITS).tolist() for each in places]
+        # the thermostat lets the centre of mass wander; it is brought back
+        drift = (atoms.positions - sites.positions).mean(0)
+        snapshots.append(np.round(atoms.positions - drift, DIGITS).tolist())
     return {
         "name": name,
         "version": recipe.version,

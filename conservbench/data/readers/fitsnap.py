@@ -10,9 +10,7 @@ from pathlib import Path
 from ase import Atoms
 
 from conservbench.data.readers import extxyz
-from conservbench.units import GIGAPASCAL
-
-_KILOBAR = 0.1 * GIGAPASCAL
+from conservbench.units import KILOBAR
 
 
 def read(path: Path) -> list[Atoms]:
@@ -25,7 +23,7 @@ def read(path: Path) -> list[Atoms]:
     for atoms in frames:
         atoms.set_pbc(True)
         if "stress" in atoms.calc.results:
-            atoms.calc.results["stress"] = -_KILOBAR * atoms.calc.results["stress"]
+            atoms.calc.results["stress"] = -KILOBAR * atoms.calc.results["stress"]
         # the labels belong to the structure as it is now
         atoms.calc.atoms = atoms.copy()
         atoms.info["group"] = path.stem

@@ -14,9 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from conservbench.data.readers.labels import labelled
-from conservbench.units import GIGAPASCAL
-
-_KILOBAR = 0.1 * GIGAPASCAL
+from conservbench.units import KILOBAR
 
 _VOIGT = [0, 1, 2, 4, 5, 3]
 """Places of xx, yy, zz, yz, xz, xy in a file."""
@@ -58,5 +56,5 @@ def _frame(entry: dict[str, Any]) -> Atoms:
         values = np.array(stress, dtype=float)
         if values.shape != (6,):
             raise ValueError(f"virial_stress has shape {values.shape}; expected 6 numbers")
-        atoms.calc.results["stress"] = -_KILOBAR * values[_VOIGT]
+        atoms.calc.results["stress"] = -KILOBAR * values[_VOIGT]
     return atoms
