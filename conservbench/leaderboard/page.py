@@ -171,11 +171,12 @@ def _column_heads(columns: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _has_gates(cell: ScoredCell) -> bool:
-    return any(limits_of(metric) for metric in cell.metrics.values())
+    """Whether the cell can count in a verdict, which is on the gates of tables alone."""
+    return any(map(limits_of, cell.headlines))
 
 
 def _sentence(said: Verdict) -> str:
-    return f"- **{escaped(said.model)}** is {said.level}: {escaped(said.because)}."
+    return f"- **{escaped(said.model)}** {escaped(said.sentence.removeprefix(said.model))}"
 
 
 def _twins(cells: Sequence[ScoredCell]) -> list[str]:

@@ -112,6 +112,16 @@ def test_models_without_a_gate_are_counted(make_cell):
     )
 
 
+def test_models_with_gates_that_no_table_shows_are_counted_too(make_cell):
+    rung = make_cell("rung")
+    hidden = {key: replace(metric, headline=False) for key, metric in rung.metrics.items()}
+    shown = replace(next(iter(hidden.values())), key="shown", headline=True, above=None, below=None)
+    rung = replace(rung, metrics={**hidden, "shown": shown})
+    glance = section(markdown([make_cell("net"), rung]), "At a glance")
+    assert "No verdict on 1 more, measured without gates: see nve." in glance
+    assert "| rung |" not in glance
+
+
 def test_what_dropping_the_gradient_costs(make_cell):
     cells = [
         make_cell("net-gradient", (0.0, 0.1), model={"scheme": "gradient", "twin": "net-direct"}),
