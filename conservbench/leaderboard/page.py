@@ -365,11 +365,11 @@ def _gates(cell: ScoredCell) -> list[str]:
 
 def _ladders(cells: Sequence[ScoredCell]) -> list[str]:
     """What errors on labels say of errors of properties: a row a property, and kind of forces."""
-    found = [each for each in ladders(cells) if any(kind.spearman for kind in each.kinds)]
-    if not found:
+    found = ladders(cells)
+    body = [_correlation(each, kind) for each in found for kind in each.kinds if kind.tells]
+    if not body:
         return []
     headings = ("of", "with", "forces", "models", "Spearman", "Kendall", "Pearson")
-    body = [_correlation(each, kind) for each in found for kind in each.kinds if kind.spearman]
     return ["### What a better fit buys", "", WORDS, "", *table(headings, body, words=3)]
 
 

@@ -36,8 +36,8 @@ class Row:
 
 
 def rows_of(found: Iterable[Ladder]) -> list[Row]:
-    """A row for each ladder and kind of forces that has a coefficient."""
-    return [_row(each, kind) for each in found for kind in each.kinds if kind.spearman or kind.pearson]
+    """A row for each ladder and kind of forces that has a coefficient, or lost models to an explosion."""
+    return [_row(each, kind) for each in found for kind in each.kinds if kind.tells]
 
 
 def ladder_figure(ladder: Ladder) -> Figure:

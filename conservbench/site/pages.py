@@ -231,6 +231,7 @@ def _rungs(cells: Sequence[ScoredCell], figures: Figures) -> Rungs:
             ladder_figure(each),
         )
         for each in found
+        if sum(len(kind.points) for kind in each.kinds) > 1
     )
     return Rungs(WORDS, tuple(rows_of(found)), pictures)
 

@@ -85,6 +85,42 @@ def test_errors_on_labels_are_those_that_were_made():
 
 
 @pytest.mark.usefixtures("few")
+def test_groups_without_a_frame_are_refused():
+    asked = settings(labels="mlearn-si", reference="", groups=(*ASKED, ("hot", "at 900 K")))
+    with pytest.raises(ValueError, match=r"of group 'hot'; frames are such as 'AIMD frame 0 at 300 K'"):
+        labels.measure_labels(StillingerWeber(), Scheme("gradient"), asked, lambda _: None)
+
+
+def test_frames_of_one_trajectory_are_one_sample(monkeypatch):
+    """Two trajectories of two frames: the jackknife is that of two values, on paper; of one there are no bounds."""
+    frames = labelled([("A", 0.0, 0.1), ("A", 0.0, 0.1), ("B", 0.0, 0.3), ("B", 0.0, 0.3)])
+    for frame in frames:
+        frame.info["trajectory"] = 0
+    monkeypatch.setattr(labels, "load_frames", lambda *_: frames)
+    asked = settings(labels="mlearn-si", reference="", groups=(("a", "^A"),))
+    data = measure.measure(StillingerWeber(), Scheme("gradient"), find_system("si-64"), asked, lambda _: None)
+    assert data.trajectory.values.tolist() == [0, 0, 1, 1]
+    found = {finding.metric: finding.interval for finding in judge(data)}
+    assert found["force_error"].n == 2
+    # t of one degree of freedom times half the difference of the mean squares
+    assert found["force_error"].high ** 2 == pytest.approx(1e6 * (0.05 + 12.7062 * 0.04) / 3, rel=1e-4)
+    assert (found["force_error_a"].low, found["force_error_a"].high) == (0.0, np.inf)
+
+
+def test_labels_may_lack_an_element_of_the_system(monkeypatch):
+    frames = labelled([("AIMD", 0.0, 0.1), ("Elastic", 0.0, 0.2)])
+    monkeypatch.setattr(labels, "load_frames", lambda *_: frames)
+    asked = settings(labels="mlearn-si", reference="", groups=ASKED)
+    data = measure.measure(StillingerWeber(), Scheme("gradient"), find_system("si-64"), asked, lambda _: None)
+    both = xr.merge([data, moving(0.3, 1)], combine_attrs="drop_conflicts")
+    found = {
+        finding.metric: finding.interval for finding in judge(both.assign_attrs(data.attrs, **moving(0.3, 1).attrs))
+    }
+    assert found["energy_error"].value is not None
+    assert found["diffusion_li"] is not None
+
+
+@pytest.mark.usefixtures("few")
 def test_the_force_of_the_scheme_counts_without_its_net_force():
     class Pushed(StillingerWeber):
         """Direct forces: those of the energy and a push on all atoms, which no simulation would use."""
@@ -160,7 +196,8 @@ def test_the_mesh_has_the_modes_of_the_reference():
 
 
 def test_stillinger_weber_is_judged_as_fidelity_judges_it(tmp_path, monkeypatch):
-    frames = labelled([("AIMD", 0.0, 0.1), ("Elastic", 0.0, 0.1)])
+    frames = labelled([(group, 0.0, 0.1) for group in ("AIMD", "AIMD", "Elastic", "Vacancy", "Surface")])
+    frames[1].info["description"] = "at 2530 K"
     monkeypatch.setattr(labels, "load_frames", lambda *_: frames)
     cells = plan(["si-sw"], ["complexity", "fidelity"], ["si-64", "si-melt-64"], "smoke")
     run_cells(cells, tmp_path)
@@ -195,6 +232,7 @@ def test_stillinger_weber_is_judged_as_fidelity_judges_it(tmp_path, monkeypatch)
         ({"reference": ""}, "expected one of them or both"),
         ({"groups": (("Solid", "x"),)}, "no name of its own"),
         ({"groups": (("a", "x"), ("a", "y"))}, "no name of its own"),
+        ({"groups": (("other", "x"),)}, "other than 'other'"),
         ({"groups": (("a", "("),)}, "no regular expression"),
         ({"width": 0.0}, "width is 0"),
         ({"mesh": 0}, "mesh is 0"),
@@ -291,16 +329,30 @@ def test_the_spectrum_of_a_trajectory_is_drawn():
     assert "spectrum" not in {plot.key for plot in plots(data)}
 
 
-def test_replicas_that_exploded_under_either_are_left_out():
-    data, top = moving(0.5, 2), moving(0.3, 1)
-    for each, lost in ((data, 0), (top, 3)):
-        each["explosion_time"][lost] = 0.1
+def exploded(data, *lost):
+    """The same with replicas that exploded."""
+    data = data.copy(deep=True)
+    for replica in lost:
+        data["explosion_time"][replica] = 0.1
         for name in ("rdf", "spectrum", "displacement_of", "mean_squared_displacement"):
-            each[name][lost] = np.nan
-    found = {each.metric: each for each in below(data, top)}
-    assert all(each.outcome is Outcome.EXPLODED and each.interval.n == 6 for each in found.values())
-    data["explosion_time"][:] = 0.1
-    assert all(each.interval is None for each in below(data, top))
+            data[name][replica] = np.nan
+    return data
+
+
+def test_replicas_that_exploded_under_either_are_left_out():
+    data, top = moving(0.5, 2), moving(0.3, 1).assign_attrs(top="net")
+    found = below(exploded(data, 0), exploded(top, 3))
+    assert all(each.outcome is Outcome.EXPLODED and each.interval.n == 6 for each in found)
+    assert {each.reason for each in found} == {"1 of 7 replicas exploded and are left out"}
+    assert {each.outcome for each in below(exploded(data, *range(8)), top)} == {Outcome.EXPLODED}
+
+
+def test_explosions_of_the_top_are_not_held_against_a_rung():
+    data, top = moving(0.5, 2).assign_attrs(top="net"), moving(0.3, 1)
+    found = below(data, exploded(top, 3))
+    assert all(each.outcome is Outcome.COMPLETED and each.interval.n == 7 for each in found)
+    found = below(data, exploded(top, *range(8)))
+    assert {(each.outcome, each.reason) for each in found} == {(Outcome.UNSUPPORTED, "all replicas of net exploded")}
 
 
 def test_a_crystal_at_rest_has_nothing_to_compare():
@@ -335,7 +387,8 @@ def test_the_jackknife_of_energies_fits_zeros_again():
         {
             "energy": ("frame", 8e-3 * missed),
             "energy_label": ("frame", np.zeros(12)),
-            "atoms_of": (("frame", "element"), np.full((12, 1), 8)),
+            "atoms_of": (("frame", "label_element"), np.full((12, 1), 8)),
+            "trajectory": ("frame", np.arange(12)),
         }
     )
     found = energy_error(data, np.ones(12, dtype=bool))

@@ -64,7 +64,9 @@ def judge(data: xr.Dataset) -> list[Finding]:
 def of_labels(data: xr.Dataset) -> list[Finding]:
     """Root mean square errors of forces and energies on all frames, and on each group under its name.
 
-    Intervals are those of the jackknife over frames: atoms of one frame are not independent.
+    Intervals are those of the jackknife over trajectories, or over frames that are of none: neither atoms of one frame
+    nor frames of one trajectory are independent. Trajectories at other temperatures have other errors, which makes
+    intervals of several together too wide rather than too narrow.
     """
     if "labels_outcome" not in data.attrs:
         return _none((FORCE, ENERGY), "labels are compared on another system")
@@ -73,7 +75,8 @@ def of_labels(data: xr.Dataset) -> list[Finding]:
         return [Finding(metric, UNITS[metric], None, outcome, reason) for metric in (FORCE, ENERGY)]
     squares, counts = force_squares(data)
     findings = [
-        Finding(f"{FORCE}{suffix}", UNITS[FORCE], _root(squares[own], counts[own])) for suffix, own in _groups(data)
+        Finding(f"{FORCE}{suffix}", UNITS[FORCE], _root(*(_summed(each[own], data, own) for each in (squares, counts))))
+        for suffix, own in _groups(data)
     ]
     if "energy" not in data:
         return [*findings, *_none((ENERGY,), "the model has no energy")]
@@ -90,7 +93,8 @@ def below(data: xr.Dataset, top: xr.Dataset) -> list[Finding]:
     """How a system moves under one model beside how it moves under the model at the top of the ladder.
 
     Squared distances of g(r) and of the vibrational spectrum, both freed of the noise of both; differences of diffusion
-    over pairs of replicas that share their starts. Replicas that exploded under either are left out.
+    over pairs of replicas that share their starts. Replicas that exploded under either are left out; only
+    those that did under the model itself count as its explosions.
 
     Args:
         data: what :func:`conservbench.protocols.complexity.measure.measure` returned.
@@ -98,7 +102,11 @@ def below(data: xr.Dataset, top: xr.Dataset) -> list[Finding]:
     """
     if "rdf" not in data or "rdf" not in top:
         return _none(tuple(BELOW), _MOVING)
-    lasted = (data.explosion_time.isnull() & top.explosion_time.isnull()).values
+    guided = np.flatnonzero(top.explosion_time.isnull())
+    if not len(guided):
+        return _none(tuple(BELOW), f"all replicas of {data.attrs['top']} exploded")
+    data, top = data.isel(replica=guided), top.isel(replica=guided)
+    lasted = data.explosion_time.isnull().values
     mine, its = (each.isel(replica=np.flatnonzero(lasted)) for each in (data, top))
     of_curves = {"rdf_below": "rdf", "spectrum_below": "spectrum"}
     findings = [
@@ -138,7 +146,7 @@ def energy_error(data: xr.Dataset, own: NDArray[np.bool_]) -> Interval:
     """Root mean square error of the energies of some frames, meV/atom.
 
     Models have zeros of their own: the energies of the elements that fit all frames best are taken off, and fitted
-    again without each frame that the jackknife leaves out.
+    again without each trajectory that the jackknife leaves out.
 
     Args:
         data: what :func:`conservbench.protocols.complexity.measure.measure` returned.
@@ -153,8 +161,9 @@ def energy_error(data: xr.Dataset, own: NDArray[np.bool_]) -> Interval:
         return float(((missed - shares @ zeros)[kept & own] ** 2).mean())
 
     everything = np.ones(len(missed), dtype=bool)
-    frames = np.flatnonzero(own)
-    left_out = [square(everything & (np.arange(len(missed)) != k)) for k in frames] if len(frames) > 1 else [math.nan]
+    walks = data.trajectory.values
+    named = np.unique(walks[own])
+    left_out = [square(walks != walk) for walk in named] if len(named) > 1 else [math.nan]
     return jackknife_interval(square(everything), left_out).map(_to_root)
 
 
@@ -224,6 +233,11 @@ def _groups(data: xr.Dataset) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     yield "", np.ones(len(names), dtype=bool)
     for name in sorted(set(names) - {"other"}):
         yield f"_{name}", names == name
+
+
+def _summed(values: NDArray[np.float64], data: xr.Dataset, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(n_trajectories,) sums of what is known by frame, over the trajectories of some frames."""
+    return np.bincount(np.unique(data.trajectory.values[own], return_inverse=True)[1], values).astype(float)
 
 
 def _root(squares: NDArray[np.float64], counts: NDArray[np.float64]) -> Interval:

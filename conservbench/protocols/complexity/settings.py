@@ -9,6 +9,7 @@ from conservbench.protocols.fidelity.settings import Sampling
 from conservbench.ranges import require_at_least, require_positive
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_OTHER = "other"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +52,8 @@ class Settings(Sampling):
             raise ValueError("labels and reference are empty; expected one of them or both")
         names = [name for name, _ in self.groups]
         for name, pattern in self.groups:
-            if not _NAME.fullmatch(name) or names.count(name) > 1:
-                raise ValueError(f"groups: {name!r} is no name of its own, of small letters")
+            if not _NAME.fullmatch(name) or names.count(name) > 1 or name == _OTHER:
+                raise ValueError(f"groups: {name!r} is no name of its own, of small letters, other than {_OTHER!r}")
             try:
                 re.compile(pattern)
             except re.error as error:
@@ -66,4 +67,4 @@ class Settings(Sampling):
 
     def group_of(self, text: str) -> str:
         """The group of a frame by its group and description; ``other`` for none."""
-        return next((name for name, pattern in self.groups if re.search(pattern, text)), "other")
+        return next((name for name, pattern in self.groups if re.search(pattern, text)), _OTHER)
