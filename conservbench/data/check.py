@@ -23,7 +23,7 @@ from ase.geometry import find_mic
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from conservbench.data.stiffness import bond_stiffness
+from conservbench.data.stiffness import bond_stiffness, stiffness_of_each
 
 CLASH: Final = 0.4
 """Sums of covalent radii; atoms that are nearer are in no structure."""
@@ -57,6 +57,16 @@ by the factor 1.89; other units that are mixed up, by 13 or more."""
 BONDS: Final = (0.15, 1 / 0.15)
 """Within which the ratio of how stiff bonds are to how stiff their lengths let expect lies in eV and Å: it is 0.3 in
 sodium and in salts, and 1.7 in acetylene. Labels in rydberg, hartree or kcal/mol change it by 14 or more."""
+
+EACH: Final = (0.2, 5.0)
+"""Within which the stiffness of the bonds of a frame lies over that of like frames: 0.4 to 1.8 was found in molecules,
+liquids and crystals to 2300 K. Forces of the other sign have -1, missing ones 0."""
+
+FEW: Final = 0.25
+"""Part of like frames that is odd at most."""
+
+LARGEST: Final = (1e3, 1e6)
+"""eV/Å and Å: no force that a simulation meets is larger, and no position or cell."""
 
 _NOBLE: Final = tuple(atomic_numbers[symbol] for symbol in ("He", "Ne", "Ar", "Kr", "Xe", "Rn"))
 _TOUCHING: Final = 2.2
@@ -141,7 +151,10 @@ def _elements(atoms: Atoms) -> str | None:
 
 def _positions(atoms: Atoms) -> str | None:
     finite = np.isfinite(atoms.positions).all(1)
-    return None if finite.all() else f"the position of atom {int(np.argmin(finite))} is not finite"
+    if not finite.all():
+        return f"the position of atom {int(np.argmin(finite))} is not finite"
+    far = np.abs(atoms.positions).max(1)
+    return None if far.max() < LARGEST[1] else f"atom {int(np.argmax(far))} is at {far.max():.3g} Å"
 
 
 def _cell(atoms: Atoms) -> str | None:
@@ -173,7 +186,11 @@ def _forces(atoms: Atoms) -> str | None:
     if np.shape(forces) != (len(atoms), 3):
         return f"shape of the forces is {np.shape(forces)}, expected ({len(atoms)}, 3)"
     finite = np.isfinite(forces).all(1)
-    return None if finite.all() else f"the force on atom {int(np.argmin(finite))} is not finite"
+    if not finite.all():
+        return f"the force on atom {int(np.argmin(finite))} is not finite"
+    sizes = np.abs(forces).max(1)
+    largest = int(np.argmax(sizes))
+    return None if sizes[largest] < LARGEST[0] else f"the force on atom {largest} is {sizes[largest]:.3g} eV/Å"
 
 
 def _stress(atoms: Atoms) -> str | None:
@@ -196,7 +213,7 @@ def _distances(atoms: Atoms) -> str | None:
 
 
 def _units(frames: Sequence[Atoms]) -> list[Problem]:
-    checks = (_long, _swollen, _apart, _strong, _idle, _pressed, _disagreeing, _stiff)
+    checks = (_long, _swollen, _apart, _strong, _idle, _pressed, _disagreeing, _stiff, _odd)
     return [problem for check in checks if frames and (problem := check(frames))][:1]
 
 
@@ -297,10 +314,37 @@ def _stiff(frames: Sequence[Atoms]) -> Problem | None:
     found = bond_stiffness(frames)
     if found is None or BONDS[0] < found < BONDS[1]:
         return None
+    if found < 0:
+        return Problem(0, "bonds push where they are stretched: these are gradients; forces have the other sign")
     how = f"{1 / found:.3g} times softer" if found < 1.0 else f"{found:.3g} times stiffer"
     units = "hartree, rydberg" if found < 1.0 else "kcal/mol, kJ/mol"
     said = f"bonds are {how} than their lengths let expect: labels must be in {units} or the like"
     return Problem(0, f"{said}; expected eV and eV/Å")
+
+
+def _odd(frames: Sequence[Atoms]) -> Problem | None:
+    """Single frames whose forces have other units or the other sign than those of like frames, by their bonds."""
+    for indices in _in_one_cell(frames):
+        each = stiffness_of_each([frames[index] for index in indices])
+        with np.errstate(invalid="ignore"):
+            odd = np.flatnonzero((each < EACH[0]) | (each > EACH[1]))
+        # many of them are a set of several kinds, not a slip
+        if len(odd) and len(odd) <= FEW * len(indices):
+            found, index = float(each[odd[0]]), indices[int(odd[0])]
+            if found < -0.5:
+                return Problem(index, "its bonds push where those of like frames pull: its forces have the other sign")
+            said = f"its bonds pull {found:.2g} times as hard as those of like frames"
+            return Problem(index, f"{said}: its forces are in other units, or missing")
+    return None
+
+
+def _in_one_cell(frames: Sequence[Atoms]) -> list[list[int]]:
+    """Indices of the frames of the same atoms in the same order and cell."""
+    found: dict[bytes, list[int]] = {}
+    for index, atoms in enumerate(frames):
+        cell = np.round(atoms.cell.array, 6) + 0.0
+        found.setdefault(atoms.numbers.tobytes() + cell.tobytes() + atoms.pbc.tobytes(), []).append(index)
+    return list(found.values())
 
 
 def energy_force_ratio(frames: Sequence[Atoms]) -> float | None:

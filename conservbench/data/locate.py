@@ -118,10 +118,19 @@ def _folder(data_set: DataSet, folder: DataFolder) -> Path:
         if all((place / file.local).is_file() for file in folder.members()):
             for file in folder.members():
                 check_digest(place / file.local, file.sha256)
+            _refuse_strays(place, folder)
             return place / folder.local
     for file in folder.members():
         _download(data_set, file)
     return _cache() / folder.local
+
+
+def _refuse_strays(place: Path, folder: DataFolder) -> None:
+    """Files that no checksum stands for would be read with the others."""
+    listed = {place / file.local for file in folder.members()}
+    for path in sorted((place / folder.local).rglob("*")):
+        if path.is_file() and path not in listed and not path.name.startswith("."):
+            raise ValueError(f"{path}: not a file of the data set; move it out of {place / folder.local}")
 
 
 def _download(data_set: DataSet, file: DataFile) -> Path:

@@ -47,6 +47,15 @@ _SAMPLED: Final = 50
 _ENOUGH: Final = 20
 """Changes of lengths that a stiffness needs."""
 
+_LIKE: Final = 8
+"""Frames that one of them is held against."""
+
+_ENOUGH_EACH: Final = 6
+"""Bonds that the stiffness of one frame needs."""
+
+_MOVED: Final = 0.3
+"""Of the median deviation of bonds from their medians, that of a frame that is judged."""
+
 _SURE: Final = 0.6
 """Correlation of what bonds pull with their lengths from which on their stiffness is trusted."""
 
@@ -55,13 +64,14 @@ def bond_stiffness(frames: Sequence[Atoms]) -> float | None:
     """Stiffness of all bonds over that by Badger's rule, by how pulls change with lengths from a frame to another.
 
     A bond's pull is half the difference of the forces on its atoms along it. Frames are compared where they are of the
-    same atoms in the same cell; nothing else in them need be alike.
+    same atoms in the same order; nothing else in them need be alike.
 
     Args:
         frames: structures with forces (eV/Å) in their calculators.
 
     Returns:
-        About one in eV and Å; None where too few bonds change to tell, or their pulls do not go with their lengths.
+        About one in eV and Å, negative where bonds push when they are stretched; None where too few bonds change to
+        tell, or their pulls do not go with their lengths.
     """
     found = [_changes(frames[one], frames[other]) for one, other in _compared(len(frames))]
     expected, pulled = np.concatenate([np.zeros((2, 0)), *(each for each in found if each is not None)], axis=1)
@@ -69,7 +79,38 @@ def bond_stiffness(frames: Sequence[Atoms]) -> float | None:
     if len(expected) < _ENOUGH or min(sizes) == 0.0:
         return None
     overlap = float(expected @ pulled)
-    return overlap / sizes[0] ** 2 if overlap > _SURE * sizes[0] * sizes[1] else None
+    return overlap / sizes[0] ** 2 if abs(overlap) > _SURE * sizes[0] * sizes[1] else None
+
+
+def stiffness_of_each(frames: Sequence[Atoms]) -> Floats:
+    """(n_frames,) stiffness of the bonds of each frame over that of all, by how far they are from their medians.
+
+    Args:
+        frames: structures of the same atoms in the same order and cell, with forces (eV/Å) in their calculators.
+
+    Returns:
+        About one where the labels of a frame are like those of the others, near minus one where its forces have the
+        other sign; NaN where too few bonds are in all frames to tell, or those of a frame are near their medians.
+    """
+    unknown = np.full(len(frames), np.nan)
+    first, second, reach = _bonds(frames[0])
+    lengths, pulls = np.stack([_stretched(atoms, first, second) for atoms in frames]).transpose(1, 0, 2)
+    kept = (lengths < reach).all(0)
+    if len(frames) < _LIKE or kept.sum() < _ENOUGH_EACH:
+        return unknown
+    numbers = frames[0].numbers[first[kept]], frames[0].numbers[second[kept]]
+    # the last axis of pulls is that of bonds; a bond that is longer than at the median pulls its atoms together
+    expected, pulled = (each - np.median(each, 0) for each in (lengths[:, kept], -pulls[:, kept]))
+    expected = expected * badger(*numbers, lengths[:, kept].mean(0))
+    sizes = np.linalg.norm(expected, axis=1)
+    slopes = (expected * pulled).sum(1) / np.maximum(sizes, 1e-12) ** 2
+    typical = float(np.median(slopes))
+    if not typical > 0.0:
+        return unknown
+    told = (expected * pulled).sum(1) / np.maximum(sizes * np.linalg.norm(pulled, axis=1), 1e-12)
+    if np.median(told) < _SURE:
+        return unknown
+    return np.where(sizes > _MOVED * np.median(sizes), slopes / typical, np.nan)
 
 
 def badger(first: NDArray[np.int64], second: NDArray[np.int64], lengths: Floats) -> Floats:
@@ -86,7 +127,7 @@ def _compared(n_frames: int) -> list[tuple[int, int]]:
 
 def _changes(one: Atoms, other: Atoms) -> Floats | None:
     """(2, n_bonds): by how much the pull of each bond should change by the rule, and by how much it does, eV/Å."""
-    if not np.array_equal(one.numbers, other.numbers) or not np.allclose(one.cell.array, other.cell.array):
+    if not np.array_equal(one.numbers, other.numbers) or one.pbc.any() != other.pbc.any():
         return None
     first, second, reach = _bonds(one)
     before, after = _stretched(one, first, second), _stretched(other, first, second)

@@ -30,7 +30,7 @@ from conservbench.scheme import Channel
 from conservbench.state import State
 
 if TYPE_CHECKING:
-    from metatomic.torch import AtomisticModel
+    from metatomic.torch import AtomisticModel, ModelCapabilities
 
     from conservbench.cards import ModelCard
     from conservbench.systems import System
@@ -95,6 +95,16 @@ def find_outputs(declared: Collection[str], variant: str = "") -> Outputs:
     raise ValueError(f"the model has neither {_ENERGY!r} nor {_FORCE[0]!r}; it has: {', '.join(sorted(declared))}")
 
 
+def _unit_of(capabilities: ModelCapabilities, name: str | None) -> str:
+    """Unit of an output; where none is declared eV, and of a force that of the energy over that of lengths."""
+    declared = capabilities.outputs
+    if name is None or declared[name].unit:
+        return declared[name].unit if name else ""
+    energies = [output.unit for other, output in declared.items() if other.partition("/")[0] == _ENERGY]
+    energy = next(filter(None, energies), _ENERGY_UNIT)
+    return energy if name.partition("/")[0] == _ENERGY else f"({energy})/{capabilities.length_unit}"
+
+
 class MetatomicModel:
     """An exported metatomic model behind the suite's interface (see :class:`conservbench.models.base.Model`).
 
@@ -104,8 +114,8 @@ class MetatomicModel:
         skin: of the neighbour lists, Å.
 
     Raises:
-        ValueError: the model has no energy and no direct force, no such variant, or needs inputs other than atoms and
-            neighbours.
+        ValueError: the model has no energy and no direct force, no such variant, no unit of length, or needs inputs
+            other than atoms and neighbours.
     """
 
     differentiable = True
@@ -121,10 +131,14 @@ class MetatomicModel:
         self.outputs = find_outputs(capabilities.outputs, variant)
         self.channels = self.outputs.channels
         self.elements: frozenset[int] | None = frozenset(capabilities.atomic_types)
-        # a unit that is not declared is taken for that of the suite
+        if not capabilities.length_unit:
+            raise ValueError("the model does not say its unit of length; export it with a length_unit")
         self._factors = {
-            name: unit_conversion_factor(capabilities.outputs[name].unit or unit, unit)
-            for name, unit in ((self.outputs.energy, _ENERGY_UNIT), (self.outputs.direct, _FORCE_UNIT))
+            name: unit_conversion_factor(unit, own)
+            for name, unit, own in (
+                (self.outputs.energy, _unit_of(capabilities, self.outputs.energy), _ENERGY_UNIT),
+                (self.outputs.direct, _unit_of(capabilities, self.outputs.direct), _FORCE_UNIT),
+            )
             if name is not None
         }
         requests = exported.requested_neighbor_lists()

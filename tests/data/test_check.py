@@ -77,8 +77,47 @@ def test_forces_that_were_never_filled_in_are_missing(silicon):
     (problem,) = problems(idle)
     assert problem.frame == 0
     assert "all forces are zero" in problem.reason
+    (problem,) = problems([*silicon[:4], idle[4], *silicon[5:]])
+    assert problem.frame == 4
+    assert "or missing" in problem.reason
     # a crystal at rest among others has none
-    assert problems([idle[0], *silicon[1:]]) == []
+    rest = with_labels(idle[0], energy=min(each.get_potential_energy() for each in silicon))
+    rest.positions = np.median([each.positions for each in silicon], axis=0)
+    assert problems([rest, *silicon[1:]]) == []
+
+
+@pytest.mark.parametrize(("factor", "reason"), [(-1.0, "the other sign"), (1 / KCAL, "as hard"), (0.0, "as hard")])
+@pytest.mark.parametrize("name", ["ethanol-xtb", "gan-xtb", "lgps-xtb"])
+def test_one_frame_with_other_forces_is_told(name, factor, reason):
+    frames = load_all(find_data_set(name))[:60]
+    assert problems(frames) == []
+    frames[17] = with_labels(frames[17], forces=factor * frames[17].get_forces())
+    (problem,) = problems(frames)
+    assert problem.frame == 17
+    assert reason in problem.reason
+
+
+@pytest.mark.parametrize("units_of_file", [{"forces": -1.0}, {"energies": KCAL, "forces": KCAL}])
+def test_cells_that_differ_do_not_hide_units(units_of_file):
+    frames = load_all(find_data_set("lgps-xtb"))[:60]
+    rng = np.random.default_rng(0)
+    for index, atoms in enumerate(frames):
+        copy = atoms.copy()
+        copy.set_cell(atoms.cell.array * (1.0 + 3e-3 * rng.normal()), scale_atoms=True)
+        frames[index] = with_labels(copy, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+    assert problems(frames) == []
+    assert problems(scaled(frames, **units_of_file))
+
+
+def test_numbers_that_no_structure_has_are_refused(silicon):
+    strong, far = silicon[2].get_forces(), silicon[2].copy()
+    strong[5, 1], far.positions[1, 2] = 1e5, 1e300
+    for spoilt, reason in (
+        (with_labels(silicon[2], forces=strong), "the force on atom 5 is 1e+05 eV/Å"),
+        (with_labels(far, **silicon[2].calc.results), "atom 1 is at 1e+300 Å"),
+    ):
+        (problem,) = problems([*silicon[:2], spoilt, *silicon[3:]])
+        assert (problem.frame, problem.reason) == (2, reason)
 
 
 def test_stresses_are_finite_and_in_their_unit(silicon):

@@ -91,6 +91,10 @@ def test_folders_are_whole_or_fetched(home, tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in found.iterdir()} == {"a.npy": b"a", "b.npy": b"bb"}
     (local / "parts" / "b.npy").write_bytes(b"bb")
     assert locate(home, "parts") == local / "parts"
+    (local / "parts" / "nopbc").touch()
+    with pytest.raises(ValueError, match="nopbc: not a file of the data set; move it out of"):
+        locate(home, "parts")
+    (local / "parts" / "nopbc").unlink()
     (local / "parts" / "b.npy").write_bytes(b"b")
     with pytest.raises(ValueError, match="wrong checksum"):
         locate(home, "parts")

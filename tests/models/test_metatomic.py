@@ -97,9 +97,19 @@ class Pairs(torch.nn.Module):
         return said
 
 
-def export(path, *, names=("energy", "non_conservative_force"), full=True, suffix="", types=(6, 14), devices=("cpu",)):
+def export(
+    path,
+    *,
+    names=("energy", "non_conservative_force"),
+    full=True,
+    suffix="",
+    types=(6, 14),
+    devices=("cpu",),
+    force_unit="kJ/mol/nm",
+    length_unit="nm",
+):
     """Write the pair model with these outputs, in nm and kJ/mol."""
-    units = {"energy": "kJ/mol", "non_conservative_force": "kJ/mol/nm", "non_conservative_forces": "kJ/mol/nm"}
+    units = {"energy": "kJ/mol", "non_conservative_force": force_unit, "non_conservative_forces": force_unit}
     outputs = {
         name + suffix: ModelOutput(unit=units[name], sample_kind="system" if name == "energy" else "atom")
         for name in names
@@ -109,7 +119,7 @@ def export(path, *, names=("energy", "non_conservative_force"), full=True, suffi
         outputs=outputs,
         atomic_types=list(types),
         interaction_range=0.4,
-        length_unit="nm",
+        length_unit=length_unit,
         supported_devices=list(devices),
         dtype="float64",
     )
@@ -361,6 +371,20 @@ def test_units_are_those_that_the_model_declares(tmp_path, full):
     assert said.energy.item() == pytest.approx(0.8**3 * KJ_PER_MOL, rel=1e-7)
     push = 3 * 0.8**2 * KJ_PER_MOL / 10
     np.testing.assert_allclose(said.forces["gradient"], [[0, -push, 0], [0, push, 0]], rtol=1e-7, atol=1e-15)
+
+
+def test_a_force_without_a_unit_has_that_of_the_energy_over_that_of_lengths(tmp_path):
+    row = from_atoms(Atoms("SiCC", positions=[[0.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 4.0, 0.0]]))
+    files = (export(tmp_path / "said.pt"), export(tmp_path / "unsaid.pt", force_unit=""))
+    said, unsaid = (MetatomicModel(read_exported(file)).evaluate(row, forces=("direct",)) for file in files)
+    np.testing.assert_allclose(said.forces["direct"], unsaid.forces["direct"], rtol=1e-12)
+    assert said.forces["direct"].abs().max() > 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:No length unit was provided")
+def test_lengths_without_a_unit_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="does not say its unit of length"):
+        MetatomicModel(read_exported(export(tmp_path / "pairs.pt", length_unit="")))
 
 
 @pytest.mark.parametrize("full", [True, False])

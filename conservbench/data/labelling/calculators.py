@@ -23,16 +23,23 @@ def labeller(card: Labelling) -> Make:
     """What makes the calculator of a card.
 
     Raises:
-        CardError: the factory is not there, or does not take its arguments.
+        CardError: the factory is not there, does not take its arguments, or fails.
     """
     factory = import_factory(card.calculator.factory)
 
     def make() -> Calculator:
         try:
-            return factory(**card.calculator.arguments)
+            made = factory(**card.calculator.arguments)
         except TypeError as error:
             name = card.calculator.factory
             raise CardError(f"{card.path}: factory {name!r} does not take its arguments: {error}") from error
+        except Exception as error:
+            name = card.calculator.factory
+            raise CardError(f"{card.path}: factory {name!r} failed: {type(error).__name__}: {error}") from error
+        if lacking := {"energy", "forces"} - set(made.implemented_properties):
+            name = card.calculator.factory
+            raise CardError(f"{card.path}: factory {name!r} makes a calculator without {' and '.join(sorted(lacking))}")
+        return made
 
     return make
 

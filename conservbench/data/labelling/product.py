@@ -17,6 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 
 from conservbench.data.catalogue import PROVENANCE
+from conservbench.data.check import require_usable
 from conservbench.data.labelling.calculators import packages_of
 from conservbench.data.labelling.card import Labelling, Trajectory
 from conservbench.data.labelling.record import Frame, Record
@@ -62,9 +63,11 @@ def write_product(card: Labelling, records: Sequence[Record], out: Path) -> tupl
 
     Raises:
         NothingLabelledError: a side of the split is empty.
+        ValueError: the labels are not usable, such as those in other units than eV and Å.
         WriteError: the disk is full, or the folder is not to be written to.
     """
     frames = frames_of(card, records)
+    require_usable(frames, f"{card.name}: what the calculator says")
     text = io.StringIO()
     write_extxyz(text, frames, columns=["symbols", "positions", "forces"])
     content = lzma.compress(text.getvalue().encode(), preset=9 | lzma.PRESET_EXTREME)

@@ -175,7 +175,7 @@ class _Walker:
         if record.frames:
             last = np.array(record.frames[-1].forces)
             correlation = float((forces * last).sum() / (np.linalg.norm(forces) * np.linalg.norm(last)))
-        energy = float(_guarded(atoms.get_potential_energy))
+        energy = float(_guarded(lambda: atoms.get_potential_energy(force_consistent=_knows(atoms, "free_energy"))))
         if not math.isfinite(energy):
             raise WalkError(f"the energy is {energy}")
         record.frames.append(
@@ -203,14 +203,21 @@ def _forces(atoms: Atoms) -> NDArray[np.float64]:
 
 
 def _stress(atoms: Atoms) -> list[float] | None:
-    calculator: Calculator = atoms.calc
-    if not atoms.pbc.all() or "stress" not in calculator.implemented_properties:
+    if not atoms.pbc.all() or not _knows(atoms, "stress"):
         return None
     try:
-        stress = np.array(_guarded(atoms.get_stress), dtype=float)
-    except PropertyNotImplementedError:
+        stress = np.array(atoms.get_stress(), dtype=float)
+    # a set may do without
+    except NotImplementedError:
         return None
+    except Exception as error:
+        raise _failed(error) from error
     return stress.tolist() if np.isfinite(stress).all() else None
+
+
+def _knows(atoms: Atoms, label: str) -> bool:
+    calculator: Calculator = atoms.calc
+    return label in calculator.implemented_properties
 
 
 def _guarded(act: Callable[[], Any]) -> Any:
@@ -224,5 +231,9 @@ def _guarded(act: Callable[[], Any]) -> Any:
     except (CardError, PropertyNotImplementedError):
         raise
     except Exception as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise WalkError(f"{type(error).__name__}: {said}") from error
+        raise _failed(error) from error
+
+
+def _failed(error: Exception) -> WalkError:
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return WalkError(f"{type(error).__name__}: {said}")

@@ -10,6 +10,7 @@ import lzma
 import zlib
 from collections.abc import Iterator
 from io import StringIO
+from numbers import Real
 from pathlib import Path
 
 import ase.io
@@ -17,6 +18,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from conservbench.data.readers.labels import labelled
+from conservbench.data.split import MARKS
 
 _KEPT = ("temperature", "split", "trajectory")
 
@@ -37,6 +39,11 @@ def read(path: Path) -> list[Atoms]:
                 raise ValueError(f"{path}: frame {index}: no {label}, but {near[0]!r}: rename it if that is meant")
         kept = {key: found.info[key] for key in _KEPT if key in found.info}
         group = str(found.info.get("group", "all"))
+        if (mark := kept.get("split", MARKS[0])) not in MARKS:
+            raise ValueError(f"{path}: frame {index}: split={mark}; expected one of {', '.join(MARKS)}")
+        for key, value in (("temperature", kept.get("temperature")), ("energy", labels.get("energy"))):
+            if value is not None and not isinstance(value, Real):
+                raise ValueError(f"{path}: frame {index}: {key} is {value}; expected a number")
         bare = Atoms(numbers=found.numbers, positions=found.positions, cell=found.cell.array, pbc=found.pbc)
         frame = labelled(bare, labels.get("energy"), labels.get("forces"), group, **kept)
         if "stress" in labels:

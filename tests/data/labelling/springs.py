@@ -79,6 +79,45 @@ class Blind(Springs):
         self.results["forces"] = np.full_like(self.results["forces"], np.nan)
 
 
+class Smeared(Springs):
+    """An energy at zero temperature beside the free energy that forces derive from, as with electronic smearing."""
+
+    implemented_properties = ("energy", "free_energy", "forces")
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results["free_energy"] = self.results["energy"]
+        self.results["energy"] = self.results["energy"] + 9.0
+
+
+class Hartrees(Springs):
+    """Energies in hartree beside forces in eV/Å."""
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results["energy"] = self.results["energy"] / 27.2
+
+
+class Silent(Springs):
+    """Knows no forces."""
+
+    implemented_properties = ("energy",)
+
+
+class Broken(Springs):
+    """Cannot be made."""
+
+    def __init__(self):
+        raise RuntimeError("no licence")
+
+
+class Stressless(Springs):
+    """Says that it has a stress, and has none."""
+
+    def get_stress(self, atoms=None):
+        raise NotImplementedError("not today")
+
+
 class Mended(Springs):
     """Fails as long as a file is there, as an executable that cannot be started does until it is mended."""
 

@@ -64,6 +64,14 @@ def test_the_set_is_read_back_split_by_trajectory(springs, tmp_path):
     assert said["card"]["digest"] == card.digest
 
 
+def test_labels_in_other_units_are_no_set(springs, tmp_path):
+    card = springs("Hartrees", frames=12)
+    records = label(card, tmp_path)
+    with pytest.raises(ValueError, match=r"springs: what the calculator says: frame 0: .* they are not in eV and eV/Å"):
+        write_product(card, records, tmp_path)
+    assert not list(tmp_path.glob("*.xz"))
+
+
 def test_the_provenance_is_an_entry_of_the_catalogue(springs, tmp_path, monkeypatch):
     card = springs(frames=2)
     path, origin = write_product(card, label(card, tmp_path), tmp_path)

@@ -108,6 +108,30 @@ def test_a_trajectory_that_cannot_go_on_ends_and_says_why(springs, tmp_path):
     assert "not finite" in record.failures[0]["reason"] or "exploded" in record.failures[0]["reason"]
 
 
+def test_the_energy_is_the_one_that_forces_derive_from(springs, tmp_path):
+    card = springs("Smeared")
+    frame = walk(card, card.plan()[0], tmp_path).frames[0]
+    # of springs of 4 eV/Å^2
+    assert frame.energy == pytest.approx(np.square(frame.forces).sum() / (2 * 4.0))
+
+
+def test_a_set_may_do_without_stress(springs, tmp_path):
+    card = springs("Stressless")
+    record = walk(card, card.plan()[0], tmp_path)
+    assert len(record.frames) == 4
+    assert all(frame.stress is None for frame in record.frames)
+
+
+@pytest.mark.parametrize(
+    ("calculator", "reason"),
+    [("Silent", "makes a calculator without forces"), ("Broken", "failed: RuntimeError: no licence")],
+)
+def test_a_factory_that_makes_no_use_is_told(springs, tmp_path, calculator, reason):
+    card = springs(calculator)
+    with pytest.raises(CardError, match=f"springs:{calculator}' {reason}"):
+        walk(card, card.plan()[0], tmp_path)
+
+
 def test_forces_that_stay_alike_are_a_failure(springs, tmp_path):
     card = springs(frames=3, spacing=4.0, correlation=1e-9)
     record = walk(card, card.plan()[0], tmp_path)

@@ -55,6 +55,13 @@ def test_extended_xyz(tmp_path, suffix):
         (lambda text: text.replace("0.25\n", "0.2x\n", 1), "frame 0: not as the format has it"),
         (lambda text: text.replace(":forces:", ":dft_forces:"), "frame 0: no forces, but 'dft_forces'"),
         (lambda text: text.replace("energy=", "dft_energy="), "frame 0: no energy, but 'dft_energy'"),
+        (
+            lambda text: text.replace("energy=-2.5", "energy=abc"),
+            "frame 0: energy is abc; expected a number|frame 0: not as",
+        ),
+        (lambda text: text.replace("energy=-2.5", 'energy="1 2 3"'), "frame 0: energy is .* expected a number"),
+        (lambda text: text.replace("temperature=300", "temperature=hot"), "frame 0: temperature is hot"),
+        (lambda text: text.replace("split=test", "split=tset"), "frame 0: split=tset; expected one of train, test"),
         (lambda text: "", "no frames"),
     ],
 )
