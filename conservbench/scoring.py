@@ -108,7 +108,8 @@ def score(tree: xr.DataTree) -> ScoreTable:
     Returns:
         Scores by protocol, system, models before controls, model and metric; under a protocol about tuning, models by
         force scheme, what they were tuned from, and what they were tuned to. A cell that could not be measured, or
-        not be judged, has a row without a value for each headline metric: never a gap.
+        not be judged, has a row without a value for each headline metric: never a gap; nor is a gate that settings do
+        not ask about.
 
     Raises:
         ScoreError: a group lacks an attribute that every result file has.
@@ -149,12 +150,15 @@ def _scored(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> S
             outcome, reason = Outcome.FAILED, f"cannot be judged: {what}"
     names = {"model": model["name"], "protocol": protocol["name"], "system": data.attrs["system"]}
     found = {finding.metric: _from_finding(finding, metrics.get(finding.metric), names) for finding in findings}
+    shown = {metric.key for metric in headlines_of(metrics)}
     if findings:
         ending = Outcome.UNSUPPORTED, "its judge gives no such metric with these settings"
+        # a gate that settings for this system do not ask about is told, not left out
+        shown |= {key for key, metric in metrics.items() if metric.above is not None or metric.below is not None}
     else:
         ending = outcome, reason
-    for metric in headlines_of(metrics):
-        if metric.key not in found:
+    for key, metric in metrics.items():
+        if key in shown and key not in found:
             found[metric.key] = _from_finding(Finding(metric.key, metric.unit, None, *ending), metric, names)
     return ScoredCell(
         model=model,

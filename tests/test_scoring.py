@@ -61,7 +61,7 @@ def plots(data):
 
 METRICS = {
     "drift": {"label": "energy drift", "unit": "meV/atom/ps", "headline": True, "below": 1.0, "above": -1.0},
-    "order": {"label": "order", "unit": "1", "above": 1.5},
+    "order": {"label": "order", "unit": "1"},
 }
 TOPPED = {**METRICS, "beneath": {"label": "beneath", "unit": "K", "headline": True, "top": True}}
 COMPARED = {**METRICS, "shift": {"label": "shift", "unit": "K", "headline": True, "twin": True}}
@@ -120,6 +120,7 @@ def tree(*cells):
     return xr.DataTree.from_dict({f"/nve/{each.attrs['system']}/{each.attrs['model']}": each for each in cells})
 
 
+GATED = {**METRICS, "order": {**METRICS["order"], "above": 1.5}}
 DRIFT = ["drift", "meV/atom/ps", [0.5, 0.2, 0.8, 8], "completed", ""]
 ORDER = ["order", "1", [2.0, 1.0, 3.0, 4], "completed", ""]
 
@@ -131,7 +132,7 @@ def test_a_finding_becomes_a_score():
 
 def test_json_has_exactly_the_keys_and_no_infinity():
     bound = ["order", "1", [0.0, -math.inf, math.inf, 1], "completed", ""]
-    table = score(tree(cell(findings=[DRIFT, bound])))
+    table = score(tree(cell(findings=[DRIFT, bound], metrics=GATED)))
     rows = json.loads(table.to_json())
     assert [list(row) for row in rows] == [list(KEYS)] * 2
     assert KEYS == ("model", "protocol", "system", "metric", "value", "low", "high", "unit", "n", "outcome", "gate")
@@ -151,6 +152,15 @@ def test_a_headline_metric_without_finding_is_a_row():
     scores = score(tree(cell(findings=[ORDER])))
     assert [(each.metric, each.value) for each in scores] == [("order", 2.0), ("drift", None)]
     assert (scores[1].outcome, scores[1].reason[:26]) == (Outcome.UNSUPPORTED, "its judge gives no such me")
+
+
+def test_a_gate_that_was_not_asked_about_is_a_row():
+    scores = score(tree(cell(findings=[DRIFT], metrics=GATED)))
+    assert [(each.metric, each.value, each.gate) for each in scores] == [("drift", 0.5, "pass"), ("order", None, None)]
+    assert scores[1].outcome is Outcome.UNSUPPORTED
+    # a cell that was not measured at all has its headlines alone
+    (one,) = score(tree(cell(outcome="failed", metrics=GATED)))
+    assert one.metric == "drift"
 
 
 def test_what_a_judge_raises_is_an_outcome_of_its_cell_alone():
