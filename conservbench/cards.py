@@ -217,6 +217,11 @@ class Metric:
                 raise ValueError(f"{key} is {getattr(self, key)}; expected 0 or more")
 
     @property
+    def gated(self) -> bool:
+        """Whether it has a limit."""
+        return self.below is not None or self.above is not None
+
+    @property
     def compares(self) -> bool:
         """Whether it is of a row beside another one."""
         return self.twin or self.parent or self.control or self.top

@@ -281,7 +281,7 @@ def _collected(session: pytest.Session, here: _Session) -> Iterator[pytest.Item]
         place = _subject(session, _place_of(cell))
         yield _Test.from_parent(place, name="outcome", ask=_outcome(here, cell))
         for metric in _metrics_of(cell).values():
-            if metric.above is not None or metric.below is not None:
+            if metric.gated:
                 yield _Test.from_parent(place, name=metric.key, ask=_gate(here, cell, metric))
     if here.baseline is None:
         return

@@ -11,7 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from functools import partial
 from itertools import chain
@@ -32,6 +32,7 @@ from conservbench.cards import (
     list_models,
     list_protocols,
 )
+from conservbench.data.catalogue import beside, find_data_set
 from conservbench.elements import SYMBOLS
 from conservbench.hint import did_you_mean
 from conservbench.outcome import Outcome
@@ -78,7 +79,11 @@ class Cell:
 
     @property
     def identity(self) -> str:
-        """JSON of all that a finished file must match to be kept."""
+        """JSON of all that a finished file must match to be kept.
+
+        Raises:
+            ValueError: there is no such data as the settings name.
+        """
         return canonical_json(
             {
                 "model": [self.model.name, self.model.version, self.model.digest],
@@ -87,6 +92,7 @@ class Cell:
                 "tier": self.tier,
                 # files measured without one stay as they are
                 **({} if self.seed is None else {"seed": self.seed}),
+                **({"data": checksums} if (checksums := self._checksums()) else {}),
             }
         )
 
@@ -103,7 +109,14 @@ class Cell:
         if self.seed is not None and any(each.name == "seed" for each in fields(kind)):
             table["seed"] = self.seed
         there = f" on {self.system}" if self.system in self.protocol.on else ""
-        return build(kind, table, f"{self.protocol.path}: settings of tier {self.tier!r}{there}")
+        found = build(kind, table, f"{self.protocol.path}: settings of tier {self.tier!r}{there}")
+        data = {key: beside(getattr(found, key), self.protocol.path) for key in _names_of_data(kind)}
+        return replace(found, **data)
+
+    def _checksums(self) -> dict[str, str]:
+        """Of the data that the settings name, by their key."""
+        named = {key: getattr(self.settings, key) for key in _names_of_data(type(self.settings))}
+        return {key: find_data_set(name).checksum() for key, name in named.items() if name}
 
     def path(self, out: Path) -> Path:
         """Its result file."""
@@ -214,8 +227,15 @@ def plan(
     _refuse_doubles(cells)
     _refuse_idlers(cells, model_cards if models else [], protocol_cards if protocols else [], systems)
     for cell in {(cell.protocol.name, cell.system): cell for cell in cells}.values():
-        _ = cell.settings
+        _ = cell.identity, cell.settings
     return cells
+
+
+def _names_of_data(kind: type) -> list[str]:
+    """Fields of ``Settings`` that name labelled data."""
+    from conservbench.protocols.base import DATA
+
+    return [each.name for each in fields(kind) if each.metadata == DATA]
 
 
 def _once(cards: Iterable[Card]) -> list[Card]:

@@ -154,7 +154,7 @@ def _scored(data: xr.Dataset, where: str, leaves: Mapping[str, xr.Dataset]) -> S
     if findings:
         ending = Outcome.UNSUPPORTED, "its judge gives no such metric with these settings"
         # a gate that settings for this system do not ask about is told, not left out
-        shown |= {key for key, metric in metrics.items() if metric.above is not None or metric.below is not None}
+        shown |= {key for key, metric in metrics.items() if metric.gated}
     else:
         ending = outcome, reason
     for key, metric in metrics.items():

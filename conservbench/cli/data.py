@@ -119,13 +119,12 @@ def fetch(name: str, to: Path | None, as_json: bool) -> None:
     from conservbench.cli.progress import counted
     from conservbench.data.catalogue import find_data_set
     from conservbench.data.locate import fetch as fetch_files
-    from conservbench.data.locate import members
 
     found = find_data_set(name)
     if not found.files:
         paths = _fetch_hosted(found, to)
     else:
-        with counted(found.name, len(members(found)), "file") as report:
+        with counted(found.name, len(found.members()), "file") as report:
             paths = [str(path) for path in fetch_files(found, to, report)]
     if as_json:
         _print_json(paths)
@@ -210,9 +209,9 @@ def _print_json(value: Any) -> None:
 
 
 def _here(data_set: DataSet) -> str:
-    from conservbench.data.locate import members, present
+    from conservbench.data.locate import present
 
-    files = members(data_set)
+    files = data_set.members()
     if not files:
         return "by load-atoms"
     try:
@@ -232,8 +231,6 @@ def _split(data_set: DataSet) -> str:
 
 def _described(data_set: DataSet) -> dict[str, Any]:
     """All that is known of a data set, as JSON types; its errors under ``error``."""
-    from conservbench.data.locate import members
-
     table: dict[str, Any] = {
         key: getattr(data_set, key)
         for key in ("name", "title", "license", "citation", "doi", "home", "units", "reader")
@@ -241,9 +238,8 @@ def _described(data_set: DataSet) -> dict[str, Any]:
     }
     table["split"] = _split(data_set)
     table["here"] = _here(data_set)
-    table["files"] = [{key: value for key, value in vars(file).items() if value} for file in members(data_set)] or dict(
-        data_set.options
-    )
+    files = [{key: value for key, value in vars(file).items() if value} for file in data_set.members()]
+    table["files"] = files or dict(data_set.options)
     try:
         table |= _contents(data_set, table["here"])
     except (ValueError, OSError) as error:

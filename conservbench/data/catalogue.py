@@ -6,6 +6,7 @@ beside the package, each described by its ``NAME.provenance.json``. Reading the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -91,6 +92,23 @@ class DataSet:
     files: Mapping[str, DataFile | DataFolder]
     split: str = ""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def members(self) -> list[DataFile]:
+        """All files, those of folders too."""
+        return [
+            file
+            for found in self.files.values()
+            for file in (found.members() if isinstance(found, DataFolder) else (found,))
+        ]
+
+    def checksum(self) -> str:
+        """SHA-256 over the checksums of all files: that of a file of one's own is of what it holds now.
+
+        Raises:
+            OSError: such a file is not there.
+        """
+        digests = [file.sha256 or cards.file_digest(Path(file.local)) for file in self.members()]
+        return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 @cache

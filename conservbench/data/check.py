@@ -237,7 +237,7 @@ def _long(frames: Sequence[Atoms]) -> Problem | None:
 
 def _swollen(frames: Sequence[Atoms]) -> Problem | None:
     """Single frames in bohr, by their volume beside that of the other frames of the same atoms."""
-    for indices in _alike(frames):
+    for indices in _grouped(frames, _composition):
         periodic = [index for index in indices if frames[index].pbc.all()]
         volumes = np.array([frames[index].get_volume() for index in periodic])
         if len(volumes) > 2 and (ratio := volumes / np.median(volumes)).max() > SWOLLEN:
@@ -248,7 +248,7 @@ def _swollen(frames: Sequence[Atoms]) -> Problem | None:
 
 def _apart(frames: Sequence[Atoms]) -> Problem | None:
     """Single frames with energies in other units, or of another kind, than the other frames of the same atoms."""
-    for indices in _alike(frames):
+    for indices in _grouped(frames, _composition):
         energies = np.array([_labels(frames[index])["energy"] / len(frames[index]) for index in indices])
         away = np.abs(energies - np.median(energies))
         if len(energies) > 2 and away.max() > max(APART[0], APART[1] * np.median(away)):
@@ -281,12 +281,23 @@ def _pressed(frames: Sequence[Atoms]) -> Problem | None:
     return Problem(frame, f"a stress of {size:.3g} in half of all frames must be in GPa or kbar; expected eV/Å^3")
 
 
-def _alike(frames: Sequence[Atoms]) -> list[list[int]]:
-    """Indices of the frames that are of the same number of atoms of each element."""
+def _grouped(frames: Sequence[Atoms], key: Callable[[Atoms], bytes]) -> list[list[int]]:
+    """Indices of the frames that have one key."""
     found: dict[bytes, list[int]] = {}
     for index, atoms in enumerate(frames):
-        found.setdefault(np.sort(atoms.numbers).tobytes(), []).append(index)
+        found.setdefault(key(atoms), []).append(index)
     return list(found.values())
+
+
+def _composition(atoms: Atoms) -> bytes:
+    """How many atoms there are of each element."""
+    return np.sort(atoms.numbers).tobytes()
+
+
+def _order_and_cell(atoms: Atoms) -> bytes:
+    """Which atoms there are, in their order, in which cell."""
+    cell = np.round(atoms.cell.array, 6) + 0.0
+    return atoms.numbers.tobytes() + cell.tobytes() + atoms.pbc.tobytes()
 
 
 def _strong(frames: Sequence[Atoms]) -> Problem | None:
@@ -324,7 +335,7 @@ def _stiff(frames: Sequence[Atoms]) -> Problem | None:
 
 def _odd(frames: Sequence[Atoms]) -> Problem | None:
     """Single frames whose forces have other units or the other sign than those of like frames, by their bonds."""
-    for indices in _in_one_cell(frames):
+    for indices in _grouped(frames, _order_and_cell):
         each = stiffness_of_each([frames[index] for index in indices])
         with np.errstate(invalid="ignore"):
             odd = np.flatnonzero((each < EACH[0]) | (each > EACH[1]))
@@ -336,15 +347,6 @@ def _odd(frames: Sequence[Atoms]) -> Problem | None:
             said = f"its bonds pull {found:.2g} times as hard as those of like frames"
             return Problem(index, f"{said}: its forces are in other units, or missing")
     return None
-
-
-def _in_one_cell(frames: Sequence[Atoms]) -> list[list[int]]:
-    """Indices of the frames of the same atoms in the same order and cell."""
-    found: dict[bytes, list[int]] = {}
-    for index, atoms in enumerate(frames):
-        cell = np.round(atoms.cell.array, 6) + 0.0
-        found.setdefault(atoms.numbers.tobytes() + cell.tobytes() + atoms.pbc.tobytes(), []).append(index)
-    return list(found.values())
 
 
 def energy_force_ratio(frames: Sequence[Atoms]) -> float | None:

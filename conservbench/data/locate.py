@@ -53,15 +53,6 @@ def present(file: DataFile) -> Path | None:
     return cached if cached.is_file() and file_digest(cached) == file.sha256 else None
 
 
-def members(data_set: DataSet) -> list[DataFile]:
-    """All files of a data set, those of its folders too."""
-    return [
-        file
-        for found in data_set.files.values()
-        for file in (found.members() if isinstance(found, DataFolder) else (found,))
-    ]
-
-
 def fetch(data_set: DataSet, to: Path | None = None, progress: Progress | None = None) -> list[Path]:
     """Bring all files of a data set here, and copy them into a folder if one is named.
 
@@ -77,7 +68,7 @@ def fetch(data_set: DataSet, to: Path | None = None, progress: Progress | None =
         ValueError: a checksum is wrong.
         OSError: a file cannot be downloaded or written.
     """
-    files = members(data_set)
+    files = data_set.members()
     paths = []
     for file in files:
         path = present(file) or _download(data_set, file)

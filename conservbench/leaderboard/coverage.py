@@ -44,6 +44,8 @@ class Coverage:
 def coverage(cells: Iterable[ScoredCell], protocols: Iterable[Mapping[str, Any]] = ()) -> tuple[Coverage, ...]:
     """The coverage of each model by the protocols of all the cells.
 
+    Of a model that was measured by name alone, as a rung of a ladder is, nothing else is asked.
+
     Args:
         cells: of any models and protocols, one a model, protocol and system.
         protocols: cards as parsed of more protocols that ask, measured or not.
@@ -55,8 +57,10 @@ def coverage(cells: Iterable[ScoredCell], protocols: Iterable[Mapping[str, Any]]
     found = {(str(cell.model["name"]), str(cell.protocol["name"]), cell.system): cell for cell in every}
     covered = []
     for name, card in models.items():
-        wanted = [(key, system) for key, its in asking.items() for system in asked(card, its, name in parents)]
         own = [key[1:] for key in found if key[0] == name]
+        wanted = [(key, system) for key, its in asking.items() for system in asked(card, its, name in parents)]
+        if not any(asking[protocol].get("by_default", True) for protocol, _ in own):
+            wanted = []
         places = {place: found.get((name, *place)) for place in (*wanted, *own)}
         covered.append(_coverage(name, places, wanted))
     return tuple(covered)

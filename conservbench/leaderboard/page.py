@@ -172,7 +172,7 @@ def _column_heads(columns: Sequence[tuple[str, str]]) -> list[str]:
 
 def _has_gates(cell: ScoredCell) -> bool:
     """Whether the cell can count in a verdict, which is on the gates of tables alone."""
-    return any(map(limits_of, cell.headlines))
+    return any(metric.gated for metric in cell.headlines)
 
 
 def _sentence(said: Verdict) -> str:

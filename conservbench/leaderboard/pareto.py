@@ -91,10 +91,8 @@ def fronts(cells: Iterable[ScoredCell]) -> tuple[Front, ...]:
     found = []
     for fast in timed:
         for group in others:
-            for metric in group[0].headlines:
-                limited = metric.below is not None or metric.above is not None
-                if limited and metric.better and SPEED in fast[0].metrics:
-                    found.append(_front(fast, group, metric))
+            limited = [metric for metric in group[0].headlines if metric.gated and metric.better]
+            found += [_front(fast, group, metric) for metric in limited if SPEED in fast[0].metrics]
     return tuple(each for each in found if sum(not point.control for point in each.points) > 1)
 
 

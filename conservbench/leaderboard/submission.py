@@ -17,7 +17,7 @@ from conservbench.cards import ModelCard, file_digest, find_model, find_protocol
 from conservbench.leaderboard.entry import EntryError, cells_of, parse
 from conservbench.leaderboard.hostile_text import hostile_texts, shown
 from conservbench.leaderboard.submitted_card import LARGEST, read_submitted
-from conservbench.leaderboard.submitted_cells import against_cells, gated
+from conservbench.leaderboard.submitted_cells import against_cells
 
 if TYPE_CHECKING:
     from conservbench.scored import ScoredCell
@@ -96,7 +96,8 @@ def _holes(cell: ScoredCell) -> Iterator[str]:
     in_tables = {metric.key for metric in cell.headlines}
     holes: dict[str, list[str]] = {}
     for score in cell.scores:
-        if score.metric not in in_tables and not gated(cell.metrics.get(score.metric)):
+        metric = cell.metrics.get(score.metric)
+        if score.metric not in in_tables and not (metric and metric.gated):
             continue
         if score.low == -math.inf and score.high == math.inf:
             holes.setdefault(f"nothing bounds what {score.n} samples gave", []).append(score.metric)

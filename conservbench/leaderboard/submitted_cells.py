@@ -106,11 +106,15 @@ def _settings(protocol: ProtocolCard, tier: str, system: str) -> Any:
 
 
 def _left_out(cells: Sequence[ScoredCell], card: ModelCard, protocols: Mapping[str, ProtocolCard]) -> Iterator[str]:
-    """Every protocol that asks a model by default is answered, on all its systems.
+    """Every protocol that asks a model by default is answered, on all its systems, or none of them is.
 
+    A rung of a ladder, or a model whose time alone was taken, is in the tables of these protocols and has no verdict.
     A tuned model of this suite is asked what those like it are asked; that another one was tuned is its card's word, so
     it is asked what every model is.
     """
+    by_name = {name for name, protocol in protocols.items() if not protocol.by_default}
+    if cells and by_name.issuperset(str(cell.protocol["name"]) for cell in cells):
+        return
     found = {(cell.protocol["name"], cell.system) for cell in cells}
     own = card.parent is not None and card.name in list_models() and find_model(card.name).parent == card.parent
     document = {key: value for key, value in card.document.items() if own or key not in ("parent", "tuning")}
@@ -121,17 +125,13 @@ def _left_out(cells: Sequence[ScoredCell], card: ModelCard, protocols: Mapping[s
                 yield f"{name} / {system}: missing: all that is asked of a model by default is published, or nothing"
 
 
-def gated(metric: Metric | None) -> bool:
-    """Whether a metric has a limit."""
-    return metric is not None and (metric.below is not None or metric.above is not None)
-
-
 def _ending(cell: ScoredCell, card: ModelCard) -> Iterator[str]:
     # what tuning is compared with is asked of parents and controls too, which have nothing to say
     untold = bool(cell.protocol.get("tuned")) and (card.tuning is None or card.tuning.control is None)
     for score in cell.scores:
         metric = _declared(score.metric, cell)
         compares = metric is not None and metric.compares
+        gated = metric is not None and metric.gated
         if score.value is not None and cell.outcome in _EMPTY:
             yield f"{score.metric} has a value, but the cell ended as {cell.outcome}"
         elif score.value is not None and score.outcome in _EMPTY:
@@ -139,12 +139,12 @@ def _ending(cell: ScoredCell, card: ModelCard) -> Iterator[str]:
         elif (
             score.value is None
             and not score.reason.strip()
-            and not (untold and score.outcome is Outcome.UNSUPPORTED and not gated(metric))
+            and not (untold and score.outcome is Outcome.UNSUPPORTED and not gated)
         ):
             yield f"{score.metric} is {score.outcome}, but has neither a value nor a reason"
         elif score.outcome is Outcome.EXPLODED and cell.outcome is Outcome.COMPLETED and not compares:
             yield f"{score.metric} exploded, but the cell is completed"
-        elif score.value is None and gated(metric) and score.outcome not in _without_value(cell, compares=compares):
+        elif score.value is None and gated and score.outcome not in _without_value(cell, compares=compares):
             yield (
                 f"{score.metric} has a gate and no value: it is {score.outcome}, but the cell ended as {cell.outcome}"
             )
@@ -184,7 +184,7 @@ def _missing(cell: ScoredCell) -> Iterator[str]:
     have = {score.metric for score in cell.scores}
     headlines = {metric.key for metric in cell.headlines}
     for key, metric in cell.metrics.items():
-        if key not in have and (key in headlines or (gated(metric) and cell.outcome not in _EMPTY)):
+        if key not in have and (key in headlines or (metric.gated and cell.outcome not in _EMPTY)):
             yield f"{key} is missing: a metric that tables show, or that has a gate, is never left out"
 
 

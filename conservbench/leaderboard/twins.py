@@ -154,7 +154,7 @@ def _table(members: tuple[str, ...], cards: Sequence[Mapping[str, Any]], cells: 
                 chosen = [first.metrics[key] for key in SAVINGS[first.protocol["name"]] if key in first.metrics]
                 saves += [_row(metric, members, group) for metric in chosen]
         elif len(group) > 1:
-            gated = [each for each in first.headlines if each.below is not None or each.above is not None]
+            gated = [each for each in first.headlines if each.gated]
             costs += [_row(metric, members, group) for metric in gated]
     return TwinTable(
         network=members[0],

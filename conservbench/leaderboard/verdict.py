@@ -111,7 +111,7 @@ def _idle(cells: Sequence[ScoredCell], judged: Collection[str]) -> list[str]:
     gated = {
         str(cell.protocol["name"])
         for cell in asking
-        if cell.outcome is not Outcome.UNSUPPORTED and any(map(limit_of, cell.headlines))
+        if cell.outcome is not Outcome.UNSUPPORTED and any(metric.gated for metric in cell.headlines)
     }
     return [plain(f"no gate of {name} has a value") for name in sorted(gated - set(judged))]
 
@@ -136,7 +136,7 @@ class _Judged:
     @property
     def has_no_answer(self) -> bool:
         """Whether the gate was asked about and got no value: for a reason other than that it has no meaning here."""
-        return bool(limit_of(self.metric)) and not self.score.gate and self.score.outcome is not Outcome.UNSUPPORTED
+        return self.metric.gated and not self.score.gate and self.score.outcome is not Outcome.UNSUPPORTED
 
     @property
     def text(self) -> str:

@@ -95,11 +95,11 @@ def find_outputs(declared: Collection[str], variant: str = "") -> Outputs:
     raise ValueError(f"the model has neither {_ENERGY!r} nor {_FORCE[0]!r}; it has: {', '.join(sorted(declared))}")
 
 
-def _unit_of(capabilities: ModelCapabilities, name: str | None) -> str:
+def _unit_of(capabilities: ModelCapabilities, name: str) -> str:
     """Unit of an output; where none is declared eV, and of a force that of the energy over that of lengths."""
     declared = capabilities.outputs
-    if name is None or declared[name].unit:
-        return declared[name].unit if name else ""
+    if declared[name].unit:
+        return declared[name].unit
     energies = [output.unit for other, output in declared.items() if other.partition("/")[0] == _ENERGY]
     energy = next(filter(None, energies), _ENERGY_UNIT)
     return energy if name.partition("/")[0] == _ENERGY else f"({energy})/{capabilities.length_unit}"
@@ -134,11 +134,8 @@ class MetatomicModel:
         if not capabilities.length_unit:
             raise ValueError("the model does not say its unit of length; export it with a length_unit")
         self._factors = {
-            name: unit_conversion_factor(unit, own)
-            for name, unit, own in (
-                (self.outputs.energy, _unit_of(capabilities, self.outputs.energy), _ENERGY_UNIT),
-                (self.outputs.direct, _unit_of(capabilities, self.outputs.direct), _FORCE_UNIT),
-            )
+            name: unit_conversion_factor(_unit_of(capabilities, name), own)
+            for name, own in ((self.outputs.energy, _ENERGY_UNIT), (self.outputs.direct, _FORCE_UNIT))
             if name is not None
         }
         requests = exported.requested_neighbor_lists()

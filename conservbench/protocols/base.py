@@ -2,7 +2,8 @@
 
 A protocol is a package with three modules, or four:
 
-* ``settings``: a frozen dataclass ``Settings``, the exact keys of the ``[settings]`` of its card;
+* ``settings``: a frozen dataclass ``Settings``, the exact keys of the ``[settings]`` of its card; a field that names
+  labelled data has the metadata :data:`DATA`, so that what is in it is part of what a result is of;
 * ``measure``: ``measure(model, scheme, system, settings, report) -> xarray.Dataset``, slow, raw series with units;
 * ``judge``: ``judge(data) -> list[Finding]``, a pure function of the file, which imports no torch. Where the card marks
   metrics ``twin = true``, also ``compare(data, twin) -> list[Finding]`` for them: ``twin`` is what was measured alike
@@ -18,9 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from conservbench.outcome import Outcome
 from conservbench.statistics import Interval
+
+DATA: Final = {"names": "data"}
+"""Metadata of a field of ``Settings`` that names a data set, or a file of frames by its path from the card."""
 
 Report = Callable[[float], None]
 """Told the fraction of a measurement that is done, in [0, 1]."""

@@ -8,7 +8,6 @@ import pytest
 from conservbench.data import catalogue as catalogue_module
 from conservbench.data.catalogue import DataFolder, catalogue, find_data_set, labelled_entry
 from conservbench.data.frames import load_frames
-from conservbench.data.locate import members
 from conservbench.data.split import RULES
 
 
@@ -17,7 +16,7 @@ def test_entries_are_complete():
         assert all((entry.title, entry.units, entry.license, entry.citation))
         assert entry.home.startswith("https://")
         assert entry.files or entry.options
-        for file in members(entry):
+        for file in entry.members():
             assert len(file.sha256) == 64
             # what has no address travels with the package
             assert file.url.startswith("https://") or (catalogue_module.shipped_folder() / file.local).is_file()
@@ -30,7 +29,7 @@ def test_what_is_known_of_some():
         assert find_data_set(name).license == "none stated"
     water = find_data_set("water")
     assert isinstance(water.files["frames"], DataFolder)
-    assert len(members(water)) == 28
+    assert len(water.members()) == 28
     assert RULES
 
 

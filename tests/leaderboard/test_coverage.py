@@ -72,6 +72,12 @@ def test_protocols_that_nobody_measured_ask_too(make_cell):
     assert (found.text, sorted(found.missing)) == ("1 of 3", ["nve on liquid", "relax on vacancy"])
 
 
+def test_of_a_model_that_was_measured_by_name_alone_nothing_else_is_asked(make_cell):
+    ladder = {**NVE, "name": "ladder", "by_default": False}
+    cells = [make_cell("rung", protocol=ladder), make_cell("net", protocol=ladder), make_cell("net", protocol=NVE)]
+    assert {each.model: each.text for each in coverage(cells)} == {"rung": "1 of 1", "net": "2 of 3"}
+
+
 def test_installed_protocols_have_what_coverage_asks_for():
     cards = {card["name"]: card for card in installed_protocols()}
     assert {"audit", "nve", "relax", "speed"} <= set(cards)

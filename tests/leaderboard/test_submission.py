@@ -623,7 +623,7 @@ def remarked(card=CARD, entry=SOUND, *more):
 
 
 def test_what_has_no_value_is_remarked_first_and_whole():
-    keys = [key for key, metric in find_protocol("audit").metrics.items() if submitted_cells.gated(metric)]
+    keys = [key for key, metric in find_protocol("audit").metrics.items() if metric.gated]
     reason = "not asked " * 100
 
     def change(document, cell, drift):
@@ -722,6 +722,20 @@ def test_a_tuned_model_of_the_suite_is_asked_about_its_tuning():
     protocols = {name: find_protocol(name) for name in list_protocols()}
     missing = list(submitted_cells._left_out([], card, protocols))
     assert [each.split(":")[0] for each in missing] == ["finetune / si-64"]
+
+
+def test_a_rung_of_a_ladder_may_be_published_without_a_verdict():
+    protocols = {name: find_protocol(name) for name in list_protocols()}
+    card = find_model("si-sw")
+    nve, relax = (
+        next(each for each in cells_of(SOUND, "here") if each.protocol["name"] == name) for name in ("nve", "relax")
+    )
+    rung = replace(nve, protocol={**nve.protocol, "name": "complexity"})
+    assert list(submitted_cells._left_out([rung], card, protocols)) == []
+    # but with one protocol that asks by default come all of them
+    assert any(
+        each.startswith("nve / si-64: missing") for each in submitted_cells._left_out([rung, relax], card, protocols)
+    )
 
 
 def test_a_stride_or_a_toy_may_be_beyond_a_protocol():

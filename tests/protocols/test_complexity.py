@@ -5,10 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 import xarray as xr
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 from scipy import stats
 from scipy.stats import norm
 
@@ -22,7 +24,7 @@ from conservbench.protocols.complexity.plots import plots
 from conservbench.protocols.complexity.settings import Settings
 from conservbench.references import find_reference
 from conservbench.result import read_result
-from conservbench.runner import plan, run_cells
+from conservbench.runner import kept_outcome, plan, run_cells
 from conservbench.scheme import Scheme
 from conservbench.state import from_atoms
 from conservbench.systems import find_system
@@ -291,6 +293,36 @@ def moving(drift, seed, peak=2.0, line=5.0, replicas=8):
         coords={"lag": lag, "r": r, "vibration": f, "element": ["Li", "S"]},
         attrs={"target_temperature": 700.0, "rdf_width": 0.1},
     )
+
+
+def test_labels_of_ones_own_lie_beside_the_card_and_are_part_of_what_a_result_is_of(tmp_path, monkeypatch):
+    """From whatever folder one runs; a file that changes is measured again, and one that is not there is told first."""
+    shipped = find_protocol("complexity").path.read_text(encoding="utf-8")
+    renamed = shipped.replace('name = "complexity"', 'name = "mine"\nplugin = "complexity"')
+    head, _, rest = renamed.partition("systems =")
+    table = tomli_w.dumps({"labels": "mine.extxyz", **SAMPLING})
+    metrics = f"[metrics.{rest.partition('[metrics.')[2]}"
+    (tmp_path / "mine.toml").write_text(f'{head}systems = ["si-64"]\n[settings]\n{table}{metrics}', encoding="utf-8")
+    asked = {"models": ["si-sw"], "protocols": [str(tmp_path / "mine.toml")], "tier": "smoke"}
+    monkeypatch.chdir("/")
+    with pytest.raises(ValueError, match=r"no data file .*mine\.extxyz"):
+        plan(**asked)
+    frames = labelled([("A", 0.0, 0.0), *[("A", 0.01 * k, 0.03 * k) for k in range(1, 4)]])
+    for frame in frames:
+        frame.info["split"] = "test"
+    frames[0].info["split"] = "train"
+    write(tmp_path / "mine.extxyz", frames)
+    (cell,) = plan(**asked)
+    assert run_cells([cell], tmp_path / "out") == {cell: Outcome.COMPLETED}
+    data = read_result(cell.path(tmp_path / "out"))
+    assert data.sizes["frame"] == 3
+    found = {finding.metric: finding.interval for finding in judge(data)}
+    assert found["force_error"].value == pytest.approx(30.0 * np.sqrt(np.mean([1.0, 4.0, 9.0]) / 3), rel=1e-6)
+    assert kept_outcome(cell, tmp_path / "out", "cpu") is Outcome.COMPLETED
+    frames[1].info["split"] = "train"
+    write(tmp_path / "mine.extxyz", frames)
+    (changed,) = plan(**asked)
+    assert kept_outcome(changed, tmp_path / "out", "cpu") is None
 
 
 def test_diffusion_of_lithium_is_in_its_usual_unit():

@@ -26,19 +26,17 @@ def labeller(card: Labelling) -> Make:
         CardError: the factory is not there, does not take its arguments, or fails.
     """
     factory = import_factory(card.calculator.factory)
+    where = f"{card.path}: factory {card.calculator.factory!r}"
 
     def make() -> Calculator:
         try:
             made = factory(**card.calculator.arguments)
         except TypeError as error:
-            name = card.calculator.factory
-            raise CardError(f"{card.path}: factory {name!r} does not take its arguments: {error}") from error
+            raise CardError(f"{where} does not take its arguments: {error}") from error
         except Exception as error:
-            name = card.calculator.factory
-            raise CardError(f"{card.path}: factory {name!r} failed: {type(error).__name__}: {error}") from error
+            raise CardError(f"{where} failed: {type(error).__name__}: {error}") from error
         if lacking := {"energy", "forces"} - set(made.implemented_properties):
-            name = card.calculator.factory
-            raise CardError(f"{card.path}: factory {name!r} makes a calculator without {' and '.join(sorted(lacking))}")
+            raise CardError(f"{where} makes a calculator without {' and '.join(sorted(lacking))}")
         return made
 
     return make

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from conservbench.protocols.base import DATA
 from conservbench.protocols.fidelity.settings import Sampling
 from conservbench.ranges import require_at_least, require_positive
 
@@ -17,7 +18,8 @@ class Settings(Sampling):
     """What is compared with what on one system; how systems in motion are sampled is as in the fidelity protocol.
 
     Attributes:
-        labels: name of the data set on whose test frames errors are taken; empty for none.
+        labels: name of the data set on whose test frames errors are taken, or a file of frames, by its path from the
+            card; empty for none.
         groups: name and regular expression of each group of frames: a frame is of the first whose expression is found
             in its group and description, as the data set has them, with a space between.
         reference: name of the reference of the properties; empty for none.
@@ -33,7 +35,7 @@ class Settings(Sampling):
             nothing to compare with.
     """
 
-    labels: str = ""
+    labels: str = field(default="", metadata=DATA)
     groups: tuple[tuple[str, str], ...] = ()
     reference: str = ""
     top: str = ""
