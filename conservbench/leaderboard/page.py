@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
 from conservbench.leaderboard.chemistry import by_chemistry
-from conservbench.leaderboard.correlation import WORDS, Correlation, Ladder, is_rung, ladders
+from conservbench.leaderboard.correlation import WORDS
+from conservbench.leaderboard.correlation_table import HEADINGS, NAMES, TITLE, correlation_rows
 from conservbench.leaderboard.coverage import Coverage, coverage
 from conservbench.leaderboard.entry import entry_name
 from conservbench.leaderboard.markup import escaped, folded, table
@@ -130,7 +131,7 @@ def markdown(cells: Sequence[ScoredCell], protocols: Iterable[Mapping[str, Any]]
     lines += _glance(cells, coverage(cells, protocols)) + _twins(cells) + _speed(cells)
     for group in comparable(cells):
         lines += _protocol(group)
-        lines += _ladders(group) if is_rung(group[0]) else []
+        lines += _ladders(group)
     lines += _models(cells) + _reproduction(cells)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -365,17 +366,8 @@ def _gates(cell: ScoredCell) -> list[str]:
 
 def _ladders(cells: Sequence[ScoredCell]) -> list[str]:
     """What errors on labels say of errors of properties: a row a property, and kind of forces."""
-    found = ladders(cells)
-    body = [_correlation(each, kind) for each in found for kind in each.kinds if kind.tells]
-    if not body:
-        return []
-    headings = ("of", "with", "forces", "models", "Spearman", "Kendall", "Pearson")
-    return ["### What a better fit buys", "", WORDS, "", *table(headings, body, words=3)]
-
-
-def _correlation(ladder: Ladder, kind: Correlation) -> tuple[str, ...]:
-    fields = ["–" if each is None else spelled(each.value, each.low, each.high, 2) for each in kind.coefficients]
-    return ladder.of, plain(ladder.fit.label), kind.forces, kind.count, *fields
+    body = correlation_rows(cells)
+    return [f"### {TITLE}", "", WORDS, "", *table(HEADINGS, body, words=NAMES)] if body else []
 
 
 def _models(cells: Sequence[ScoredCell]) -> list[str]:

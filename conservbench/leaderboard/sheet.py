@@ -88,7 +88,10 @@ class Sheet:
 
 
 def sheets(cells: Iterable[ScoredCell]) -> list[Sheet]:
-    """One sheet for each protocol, version, card and tier: what is not comparable does not share a table."""
+    """One sheet for each protocol, version, card and tier: what is not comparable does not share a table.
+
+    A column that means nothing for any row is left out; why it does stays in the notes.
+    """
     return [_sheet(group) for group in comparable(cells)]
 
 
@@ -103,7 +106,7 @@ def comparable(cells: Iterable[ScoredCell]) -> list[list[ScoredCell]]:
 
 
 def without_idle_columns(cells: Sequence[ScoredCell]) -> list[ScoredCell]:
-    """The same cells of one system without headline metrics that have no meaning there for any of them."""
+    """The same cells of one protocol without headline metrics that have no meaning for any of them."""
     asked = [cell for cell in cells if cell.outcome is not Outcome.UNSUPPORTED]
     useful = {score.metric for cell in asked for score in cell.scores if not _asked_in_vain(score, cell)}
     kept = []
@@ -140,14 +143,14 @@ def value_of(score: Score, metric: Metric | None) -> str:
 
 def _sheet(cells: Sequence[ScoredCell]) -> Sheet:
     card = cells[0].protocol
-    columns = _columns(cells)
+    columns, told = _columns(without_idle_columns(cells)), _columns(cells)
     rows: dict[str, list[Row]] = {}
     # system to note to the models it is about
     notes: dict[str, dict[str, list[str]]] = {}
     for cell in cells:
         rows.setdefault(cell.system, []).append(_row(cell, columns))
         about = notes.setdefault(cell.system, {})
-        for note in _notes(cell, columns):
+        for note in _notes(cell, told):
             about.setdefault(note, []).append(cell.model["name"])
     where = f", on {machine_name(cells[0])}" if machine_of(cells[0]) else ""
     return Sheet(

@@ -8,7 +8,9 @@ from html import escape
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
-from conservbench.leaderboard.sheet import LEGEND, Entry, Sheet, sheets
+from conservbench.leaderboard.correlation import WORDS
+from conservbench.leaderboard.correlation_table import HEADINGS, NAMES, TITLE, correlation_rows
+from conservbench.leaderboard.sheet import LEGEND, Entry, Sheet, comparable, sheets
 from conservbench.leaderboard.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
@@ -24,18 +26,20 @@ _COLOURS: Final[dict[Gate | None, str]] = {"pass": "green", "fail": "red", "uncl
 
 
 def rich_tables(cells: Iterable[ScoredCell]) -> RenderableType:
-    """One table a protocol, its systems one below the other, then notes and the legend."""
+    """One table a protocol, its systems one below the other, then notes, what a ladder says, and the legend."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.text import Text
 
     every = list(cells)
     drawn: list[RenderableType] = []
-    for sheet in sheets(every):
+    for sheet, group in zip(sheets(every), comparable(every), strict=True):
         drawn += [Text(sheet.title, style="bold"), Text(sheet.question, style="italic"), _Fitted(sheet)]
         for system, notes in sheet.notes.items():
             drawn += [Padding(Text(f"{system}, {note}", style="dim"), (0, 0, 0, 2)) for note in notes]
         drawn.append(Text())
+        if rows := correlation_rows(group):
+            drawn += [Text(TITLE, style="bold"), _correlations(rows), Padding(Text(WORDS, style="dim"), (0, 0, 1, 2))]
     if not drawn:
         return Text("no scores")
     said = [Text(f"- {each.sentence}") for each in _verdicts(every)]
@@ -100,6 +104,19 @@ def _rich_table(sheet: Sheet, places: Sequence[int]) -> Table:
         for row in rows:
             entries = [_rich_entry(row.entries[place]) for place in places]
             table.add_row(Text(row.name, style="dim" if row.control else ""), *entries)
+    return table
+
+
+def _correlations(rows: Sequence[tuple[str, ...]]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
+    for place, heading in enumerate(HEADINGS):
+        table.add_column(heading, justify="left" if place < NAMES else "right")
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
 
 

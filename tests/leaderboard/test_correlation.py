@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from conservbench.cards import Metric
@@ -13,6 +14,7 @@ from conservbench.leaderboard.correlation import kendall, ladders, pearson, spea
 from conservbench.leaderboard.page import markdown
 from conservbench.outcome import Outcome
 from conservbench.scored import Score
+from conservbench.scoring import ScoreTable
 from conservbench.site.pages import report_page
 
 METRICS = {
@@ -214,3 +216,19 @@ def test_page_and_report_say_it(make):
     assert "g(r) off against force error" in html
     assert "rung<4>" not in html
     assert "What a better fit buys" not in markdown(cells[:2])
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_says_it_too(make, width):
+    cells = [
+        cell
+        for rung in range(5)
+        for cell in make(f"rung{rung}", {"force_error": 10.0 + rung, "rdf_error": 2.0 + rung}, half=0.01)
+    ]
+    console = Console(width=width, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(ScoreTable(tuple(cells)))
+    lines = capture.get().splitlines()
+    assert "What a better fit buys" in lines
+    assert max(map(len, lines)) <= width
+    assert any("g(r)" in line and "force" in line and "1.0 [" in line for line in lines)
