@@ -28,7 +28,7 @@ def provenance(
         dtype: precision it ran in.
         threads: of one process.
         seeds: name to random seed.
-        digests: card to its digest, ``system`` to name and version.
+        digests: card to its digest, ``system`` to name and version, and settings that name data to its checksum.
     """
     return {
         "conservbench": version_of("conservbench"),
@@ -53,6 +53,15 @@ def machine_of(found: Mapping[str, Any]) -> tuple[str, ...]:
         found: what :func:`provenance` gave.
     """
     return tuple(str(found.get(key)) for key in ("boot", "processor", "device", "threads"))
+
+
+def data_of(found: Mapping[str, Any]) -> dict[str, str]:
+    """The data that a measurement rests on: the setting that names it, and its checksum.
+
+    Args:
+        found: what :func:`provenance` gave.
+    """
+    return {key: value for key, value in found.get("digests", {}).items() if key not in ("model", "protocol", "system")}
 
 
 def on_one_machine(found: Iterable[Mapping[str, Any]]) -> bool:

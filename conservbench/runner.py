@@ -36,6 +36,7 @@ from conservbench.data.catalogue import beside, find_data_set
 from conservbench.elements import SYMBOLS
 from conservbench.hint import did_you_mean
 from conservbench.outcome import Outcome
+from conservbench.protocols.base import names_of_data
 from conservbench.systems.catalogue import asked_about, concerns, fits, system_names, system_table
 from conservbench.workers import News, WorkersError, run_in_workers
 
@@ -63,6 +64,7 @@ class Cell:
         system_version: version of the system.
         tier: which settings of the protocol.
         seed: of its random numbers in place of that of the protocol; None for that one.
+        data: of the data that its settings name, the setting and the checksum.
     """
 
     model: ModelCard
@@ -71,6 +73,7 @@ class Cell:
     system_version: int
     tier: str
     seed: int | None = None
+    data: tuple[tuple[str, str], ...] = ()
 
     @property
     def label(self) -> str:
@@ -79,11 +82,7 @@ class Cell:
 
     @property
     def identity(self) -> str:
-        """JSON of all that a finished file must match to be kept.
-
-        Raises:
-            ValueError: there is no such data as the settings name.
-        """
+        """JSON of all that a finished file must match to be kept."""
         return canonical_json(
             {
                 "model": [self.model.name, self.model.version, self.model.digest],
@@ -92,7 +91,7 @@ class Cell:
                 "tier": self.tier,
                 # files measured without one stay as they are
                 **({} if self.seed is None else {"seed": self.seed}),
-                **({"data": checksums} if (checksums := self._checksums()) else {}),
+                **({"data": dict(self.data)} if self.data else {}),
             }
         )
 
@@ -110,13 +109,7 @@ class Cell:
             table["seed"] = self.seed
         there = f" on {self.system}" if self.system in self.protocol.on else ""
         found = build(kind, table, f"{self.protocol.path}: settings of tier {self.tier!r}{there}")
-        data = {key: beside(getattr(found, key), self.protocol.path) for key in _names_of_data(kind)}
-        return replace(found, **data)
-
-    def _checksums(self) -> dict[str, str]:
-        """Of the data that the settings name, by their key."""
-        named = {key: getattr(self.settings, key) for key in _names_of_data(type(self.settings))}
-        return {key: find_data_set(name).checksum() for key, name in named.items() if name}
+        return replace(found, **{key: beside(name, self.protocol.path) for key, name in names_of_data(found).items()})
 
     def path(self, out: Path) -> Path:
         """Its result file."""
@@ -226,16 +219,12 @@ def plan(
     ]
     _refuse_doubles(cells)
     _refuse_idlers(cells, model_cards if models else [], protocol_cards if protocols else [], systems)
-    for cell in {(cell.protocol.name, cell.system): cell for cell in cells}.values():
-        _ = cell.identity, cell.settings
-    return cells
-
-
-def _names_of_data(kind: type) -> list[str]:
-    """Fields of ``Settings`` that name labelled data."""
-    from conservbench.protocols.base import DATA
-
-    return [each.name for each in fields(kind) if each.metadata == DATA]
+    # settings are read, and data looked for, once a protocol and system
+    data = {
+        place: tuple((key, find_data_set(name).checksum()) for key, name in names_of_data(cell.settings).items())
+        for place, cell in {(cell.protocol.name, cell.system): cell for cell in cells}.items()
+    }
+    return [replace(cell, data=data[cell.protocol.name, cell.system]) for cell in cells]
 
 
 def _once(cards: Iterable[Card]) -> list[Card]:
@@ -467,6 +456,7 @@ def _record(cell: Cell, out: Path, device: str, data: xr.Dataset, seconds: float
             "model": cell.model.digest,
             "protocol": cell.protocol.digest_on(cell.system),
             "system": f"{cell.system} {cell.system_version}",
+            **dict(cell.data),
         },
     )
     attributes = {

@@ -255,7 +255,7 @@ def _contents(data_set: DataSet, here: str) -> dict[str, Any]:
     from itertools import chain
 
     from conservbench.data.frames import load_all, load_frames
-    from conservbench.data.split import is_test
+    from conservbench.data.split import is_test, require_sides
     from conservbench.data.summary import summary
 
     if not data_set.split:
@@ -266,10 +266,12 @@ def _contents(data_set: DataSet, here: str) -> dict[str, Any]:
         }
     frames = load_all(data_set)
     try:
-        n_test = sum(is_test(frames, data_set.split))
+        chosen = is_test(frames, data_set.split)
+        require_sides(chosen, data_set.split, training=True)
     except ValueError as error:
         # to be looked at, it needs no split
         return {"note": f"cannot be split into frames for training and testing: {error}", "holds": summary(frames)}
+    n_test = sum(chosen)
     return {"frames": {"train": len(frames) - n_test, "test": n_test}, "holds": summary(frames)}
 
 

@@ -104,11 +104,13 @@ class DataSet:
     def checksum(self) -> str:
         """SHA-256 over the checksums of all files: that of a file of one's own is of what it holds now.
 
+        Of a set that its home serves by name, whose contents are not known here, it is that of what is asked for.
+
         Raises:
             OSError: such a file is not there.
         """
         digests = [file.sha256 or cards.file_digest(Path(file.local)) for file in self.members()]
-        return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+        return hashlib.sha256(cards.canonical_json(digests or self.options).encode()).hexdigest()
 
 
 @cache

@@ -10,7 +10,7 @@ from conservbench.data import readers
 from conservbench.data.catalogue import DataSet
 from conservbench.data.check import require_usable
 from conservbench.data.locate import locate
-from conservbench.data.split import is_test
+from conservbench.data.split import is_test, require_sides
 from conservbench.hint import did_you_mean
 
 Split = Literal["train", "test"]
@@ -38,7 +38,13 @@ def load_frames(data_set: DataSet, name: str) -> list[Atoms]:
         raise ValueError(f"{data_set.name} has no file {name!r}{did_you_mean(name, names)}")
     frames = load_all(data_set)
     wanted = name == "test"
-    return [atoms for atoms, test in zip(frames, is_test(frames, data_set.split), strict=True) if test == wanted]
+    chosen = is_test(frames, data_set.split)
+    try:
+        # what is trained is tested, too; but a set may be for testing alone
+        require_sides(chosen, data_set.split, training=not wanted)
+    except ValueError as error:
+        raise ValueError(f"{data_set.name}: {error}") from error
+    return [atoms for atoms, test in zip(frames, chosen, strict=True) if test == wanted]
 
 
 def load_all(data_set: DataSet) -> list[Atoms]:

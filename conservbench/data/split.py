@@ -21,16 +21,22 @@ def is_test(frames: Sequence[Atoms], rule: str) -> list[bool]:
     """Whether each frame is for testing.
 
     Raises:
-        ValueError: the rule is none, or leaves no frame on one of the sides, or a frame has an unknown mark.
+        ValueError: the rule is none, or a frame has an unknown mark.
     """
     first, _, otherwise = rule.partition(", or ")
     chosen = _by(frames, first)
-    if otherwise and not any(chosen):
-        chosen = _by(frames, otherwise)
-    if not any(chosen) or all(chosen):
+    return _by(frames, otherwise) if otherwise and not any(chosen) else chosen
+
+
+def require_sides(chosen: Sequence[bool], rule: str, *, training: bool) -> None:
+    """Check that a rule leaves frames for testing, and for training where some are asked for.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not any(chosen) or (training and all(chosen)):
         side = "training" if any(chosen) else "testing"
-        raise ValueError(f"rule {rule!r} leaves none of {len(frames)} frames for {side}")
-    return chosen
+        raise ValueError(f"rule {rule!r} leaves none of {len(chosen)} frames for {side}")
 
 
 def _by(frames: Sequence[Atoms], rule: str) -> list[bool]:

@@ -156,7 +156,7 @@ def _glance(cells: Sequence[ScoredCell], covering: Iterable[Coverage]) -> list[s
     lines += [escaped(LEGEND), "", *sentences, *([""] if sentences else [])]
     if others := [cell for cell in cells if cell.model["name"] not in gated]:
         count, names = len({cell.model["name"] for cell in others}), sorted({cell.protocol["name"] for cell in others})
-        lines += [f"No verdict on {count} more, measured without gates: see {escaped(', '.join(names))}.", ""]
+        lines += [f"No verdict on {count} more, in tables without gates: see {escaped(', '.join(names))}.", ""]
     return lines + folded("How to read this page", _READING.splitlines())
 
 

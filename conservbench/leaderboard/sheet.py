@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from conservbench.leaderboard.machine import machine_name, machine_of
 from conservbench.leaderboard.number import spelled
 from conservbench.outcome import Outcome
+from conservbench.provenance import data_of
 
 if TYPE_CHECKING:
     from conservbench.cards import Metric
@@ -96,13 +97,35 @@ def sheets(cells: Iterable[ScoredCell]) -> list[Sheet]:
 
 
 def comparable(cells: Iterable[ScoredCell]) -> list[list[ScoredCell]]:
-    """The cells of each sheet: of one protocol, version, card and tier, and times of one running machine."""
+    """The cells of each sheet: of one protocol, version, card, tier, data, and for times of one running machine."""
     groups: dict[tuple[object, ...], list[ScoredCell]] = {}
     for cell in cells:
         card = cell.protocol
         key = card["name"], card["version"], card.get("digest", ""), cell.tier, machine_of(cell)
         groups.setdefault(key, []).append(cell)
-    return list(groups.values())
+    return [part for group in groups.values() for part in _by_data(group)]
+
+
+def _by_data(cells: Sequence[ScoredCell]) -> list[list[ScoredCell]]:
+    """The same cells, those of models apart that were asked about other data on one system."""
+    known: dict[str, dict[str, dict[str, str]]] = {}
+    for cell in cells:
+        if data := data_of(cell.provenance):
+            known.setdefault(cell.model["name"], {})[cell.system] = data
+    parts: list[tuple[dict[str, dict[str, str]], list[str]]] = []
+    for model, own in known.items():
+        for agreed, models in parts:
+            if all(agreed.get(system, data) == data for system, data in own.items()):
+                agreed.update(own)
+                models.append(model)
+                break
+        else:
+            parts.append((dict(own), [model]))
+    place = {model: index for index, (_, models) in enumerate(parts) for model in models}
+    split: list[list[ScoredCell]] = [[] for _ in range(max(len(parts), 1))]
+    for cell in cells:
+        split[place.get(cell.model["name"], 0)].append(cell)
+    return split
 
 
 def without_idle_columns(cells: Sequence[ScoredCell]) -> list[ScoredCell]:

@@ -14,9 +14,12 @@ from typing import Any, Final
 
 from conservbench import plugins
 from conservbench.cards import Metric, ModelCard, ProtocolCard, build, find_model, list_models
+from conservbench.data.catalogue import find_data_set
 from conservbench.leaderboard.coverage import asked
 from conservbench.outcome import Outcome
 from conservbench.plot import MOST_POINTS
+from conservbench.protocols.base import names_of_data
+from conservbench.provenance import data_of
 from conservbench.scored import Score, ScoredCell
 from conservbench.systems.catalogue import asked_about, elements_of, system_table
 
@@ -108,14 +111,20 @@ def _settings(protocol: ProtocolCard, tier: str, system: str) -> Any:
 def _left_out(cells: Sequence[ScoredCell], card: ModelCard, protocols: Mapping[str, ProtocolCard]) -> Iterator[str]:
     """Every protocol that asks a model by default is answered, on all its systems, or none of them is.
 
-    A rung of a ladder, or a model whose time alone was taken, is in the tables of these protocols and has no verdict.
+    A rung of a ladder, or a model whose time alone was taken, is in the tables of these protocols and has no verdict;
+    it is there on all of their systems that are asked for, as one that it does not last on is not to be left out.
     A tuned model of this suite is asked what those like it are asked; that another one was tuned is its card's word, so
     it is asked what every model is.
     """
-    by_name = {name for name, protocol in protocols.items() if not protocol.by_default}
-    if cells and by_name.issuperset(str(cell.protocol["name"]) for cell in cells):
-        return
     found = {(cell.protocol["name"], cell.system) for cell in cells}
+    measured = {str(name) for name, _ in found}
+    by_name = {name for name, protocol in protocols.items() if not (protocol.by_default or protocol.tuned)}
+    for name in sorted(measured & by_name):
+        for system in asked(card.document, {**protocols[name].document, "by_default": True}, is_parent=False):
+            if (name, system) not in found:
+                yield f"{name} / {system}: missing: what is measured by name is published on all that is asked for"
+    if measured and measured <= by_name:
+        return
     own = card.parent is not None and card.name in list_models() and find_model(card.name).parent == card.parent
     document = {key: value for key, value in card.document.items() if own or key not in ("parent", "tuning")}
     for name, protocol in protocols.items():
@@ -271,8 +280,11 @@ def _provenance(cell: ScoredCell, card: ModelCard, protocol: ProtocolCard, setti
         yield f"provenance: measured with other random numbers than the card's, {seeds}: they are not for choosing"
     if origin["threads"] < 1 or not origin["seconds"] > 0:
         yield "provenance: no threads, or no time"
-    if set(origin["digests"]) - {"model", "protocol", "system"}:
-        yield "provenance: digests of something else than the model, the protocol and the system"
+    for key, given in data_of(origin).items():
+        if key not in (data := names_of_data(settings)):
+            yield "provenance: digests of something else than the model, the protocol, the system and data"
+        elif given != (meant := find_data_set(data[key]).checksum()):
+            yield f"provenance: measured with {data[key]} of checksum {given!s:.16}; that of this suite has {meant:.16}"
     # a system is told by its name and version
     meant = f"{cell.system} {system_table(cell.system).get('version')}"
     if (given := origin["digests"].get("system", meant)) != meant:

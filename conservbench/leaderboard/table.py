@@ -114,7 +114,8 @@ def _correlations(rows: Sequence[tuple[str, ...]]) -> Table:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
     for place, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if place < NAMES else "right")
+        name = place < NAMES
+        table.add_column(heading, justify="left" if name else "right", no_wrap=not name, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table

@@ -81,8 +81,9 @@ def verdict(cells: Iterable[ScoredCell], covered: Coverage | None = None) -> Ver
         *gaps,
     )
     level: Level
-    if not shown and not silent and all(cell.outcome is Outcome.COMPLETED for cell in own):
-        level, because = "no verdict", "nothing that it was measured by has a gate"
+    if not shown and not silent and not any(metric.gated for cell in own for metric in cell.headlines):
+        level = "no verdict"
+        because = "; ".join(["no table that it is in has a gate", *(each.text for each in others[:2]), *broken[:2]])
     elif not shown:
         level, because = "not measured", "; ".join(broken) or "no gate has a value"
     elif 2 * len(worst) > len(protocols):

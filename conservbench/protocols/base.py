@@ -18,8 +18,8 @@ A protocol is a package with three modules, or four:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields
+from typing import Any, Final
 
 from conservbench.outcome import Outcome
 from conservbench.statistics import Interval
@@ -29,6 +29,12 @@ DATA: Final = {"names": "data"}
 
 Report = Callable[[float], None]
 """Told the fraction of a measurement that is done, in [0, 1]."""
+
+
+def names_of_data(settings: Any) -> dict[str, str]:
+    """The data that ``Settings`` name, by the field, but for fields that are empty."""
+    named = {each.name: getattr(settings, each.name) for each in fields(settings) if each.metadata == DATA}
+    return {key: name for key, name in named.items() if name}
 
 
 def within(report: Report, begin: float, end: float) -> Report:

@@ -3,7 +3,7 @@
 import pytest
 from ase import Atoms
 
-from conservbench.data.split import is_test
+from conservbench.data.split import is_test, require_sides
 
 
 def frames(n, marked=()):
@@ -36,10 +36,18 @@ def test_second_rule_where_no_frame_is_marked():
     assert is_test(frames(4), "marked, or every 2nd") == [False, True, False, True]
 
 
-@pytest.mark.parametrize("rule", ["marked", "last 4", "last 0", "every 10th"])
-def test_an_empty_side_is_refused(rule):
-    with pytest.raises(ValueError, match="leaves none of 4 frames"):
-        is_test(frames(4), rule)
+@pytest.mark.parametrize("rule", ["marked", "last 0", "every 10th"])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_rule_that_leaves_none_for_testing_is_refused(rule, training):
+    with pytest.raises(ValueError, match="leaves none of 4 frames for testing"):
+        require_sides(is_test(frames(4), rule), rule, training=training)
+
+
+def test_a_set_may_be_for_testing_alone_but_not_for_training_alone():
+    chosen = is_test(frames(4), "last 4")
+    require_sides(chosen, "last 4", training=False)
+    with pytest.raises(ValueError, match="leaves none of 4 frames for training"):
+        require_sides(chosen, "last 4", training=True)
 
 
 @pytest.mark.parametrize("rule", ["every 0th", "first 3", "every third", ""])

@@ -107,7 +107,7 @@ def test_a_twin_without_values_loses_its_gates(make_cell):
 def test_models_without_a_gate_are_counted(make_cell):
     free = make_cell("free")
     free = replace(free, metrics={}, scores=tuple(replace(score, gate=None) for score in free.scores))
-    assert "No verdict on 1 more, measured without gates: see nve." in section(
+    assert "No verdict on 1 more, in tables without gates: see nve." in section(
         markdown([make_cell("net"), free]), "At a glance"
     )
 
@@ -118,7 +118,7 @@ def test_models_with_gates_that_no_table_shows_are_counted_too(make_cell):
     shown = replace(next(iter(hidden.values())), key="shown", headline=True, above=None, below=None)
     rung = replace(rung, metrics={**hidden, "shown": shown})
     glance = section(markdown([make_cell("net"), rung]), "At a glance")
-    assert "No verdict on 1 more, measured without gates: see nve." in glance
+    assert "No verdict on 1 more, in tables without gates: see nve." in glance
     assert "| rung |" not in glance
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from conservbench.leaderboard.sheet import limits_of, plain, sheets, without_idle_columns
+from conservbench.leaderboard.sheet import comparable, limits_of, plain, sheets, without_idle_columns
 from conservbench.outcome import Outcome
 
 
@@ -91,6 +91,19 @@ def test_an_ending_that_no_field_shows_is_noted(make_cell):
     cell = replace(make_cell(drift=(0.0, 0.1)), outcome=Outcome.EXPLODED, reason="4 of 4 at stride 32")
     (sheet,) = sheets([cell])
     assert "net: exploded: 4 of 4 at stride 32" in sheet.notes["si-64"]
+
+
+def test_models_that_were_asked_about_other_data_are_apart(make_cell):
+    """A model without data on a system goes with those that it agrees with elsewhere."""
+
+    def made(model, system, labels=None):
+        digests = {"model": "m", "protocol": "p", "system": f"{system} 1", **({"labels": labels} if labels else {})}
+        return replace(make_cell(model, system=system), provenance={"digests": digests})
+
+    alike = [made("a", "si-64", "x"), made("a", "melt"), made("b", "melt"), made("c", "gan-32", "z")]
+    assert comparable(alike) == [alike]
+    other = [made("d", "si-64", "y"), made("d", "melt")]
+    assert comparable([*alike[:2], *other, *alike[2:]]) == [alike, other]
 
 
 def test_columns_that_mean_nothing_on_a_system_are_left_out(make_cell):

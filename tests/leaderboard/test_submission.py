@@ -731,7 +731,13 @@ def test_a_rung_of_a_ladder_may_be_published_without_a_verdict():
         next(each for each in cells_of(SOUND, "here") if each.protocol["name"] == name) for name in ("nve", "relax")
     )
     rung = replace(nve, protocol={**nve.protocol, "name": "complexity"})
-    assert list(submitted_cells._left_out([rung], card, protocols)) == []
+    (missing,) = submitted_cells._left_out([rung], card, protocols)
+    assert missing.startswith("complexity / si-melt-64: missing")
+    melt = replace(rung, system="si-melt-64")
+    assert list(submitted_cells._left_out([rung, melt], card, protocols)) == []
+    # what is about tuning excuses from nothing
+    tuning = replace(nve, protocol={**nve.protocol, "name": "finetune"})
+    assert any(each.startswith("nve / si-64: missing") for each in submitted_cells._left_out([tuning], card, protocols))
     # but with one protocol that asks by default come all of them
     assert any(
         each.startswith("nve / si-64: missing") for each in submitted_cells._left_out([rung, relax], card, protocols)

@@ -75,7 +75,7 @@ def test_without_gates_there_is_no_verdict(make):
     said = verdict([replace(cell, metrics=open_, scores=tuple(replace(score, gate=None) for score in cell.scores))])
     assert (said.level, said.sentence) == (
         "no verdict",
-        "net has no verdict: nothing that it was measured by has a gate.",
+        "net has no verdict: no table that it is in has a gate.",
     )
 
 

@@ -313,9 +313,13 @@ def test_labels_of_ones_own_lie_beside_the_card_and_are_part_of_what_a_result_is
     frames[0].info["split"] = "train"
     write(tmp_path / "mine.extxyz", frames)
     (cell,) = plan(**asked)
+    (other,) = plan(**{**asked, "models": ["si-edip"]})
     assert run_cells([cell], tmp_path / "out") == {cell: Outcome.COMPLETED}
     data = read_result(cell.path(tmp_path / "out"))
     assert data.sizes["frame"] == 3
+    # no folder of its user
+    assert data.attrs["labels"] == "mine.extxyz"
+    assert set(json.loads(data.attrs["provenance"])["digests"]) == {"model", "protocol", "system", "labels"}
     found = {finding.metric: finding.interval for finding in judge(data)}
     assert found["force_error"].value == pytest.approx(30.0 * np.sqrt(np.mean([1.0, 4.0, 9.0]) / 3), rel=1e-6)
     assert kept_outcome(cell, tmp_path / "out", "cpu") is Outcome.COMPLETED
@@ -323,6 +327,19 @@ def test_labels_of_ones_own_lie_beside_the_card_and_are_part_of_what_a_result_is
     write(tmp_path / "mine.extxyz", frames)
     (changed,) = plan(**asked)
     assert kept_outcome(changed, tmp_path / "out", "cpu") is None
+    # gone while others are measured: a recorded failure
+    (tmp_path / "mine.extxyz").unlink()
+    assert run_cells([other], tmp_path / "out") == {other: Outcome.FAILED}
+
+
+def test_groups_are_found_in_descriptions_and_a_file_may_be_for_testing_alone(tmp_path):
+    frames = labelled([("A", 0.0, 0.1), ("A", 0.0, 0.2)])
+    for frame in frames:
+        frame.info["split"] = "test"
+    write(tmp_path / "mine.extxyz", frames)
+    asked = settings(labels=str(tmp_path / "mine.extxyz"), reference="", groups=(("first", "frame 0 at 300 K"),))
+    data = labels.measure_labels(StillingerWeber(), Scheme("gradient"), asked, lambda _: None)
+    assert data.group.values.tolist() == ["first", "other"]
 
 
 def test_diffusion_of_lithium_is_in_its_usual_unit():

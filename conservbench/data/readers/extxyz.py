@@ -20,13 +20,13 @@ from ase.calculators.calculator import Calculator
 from conservbench.data.readers.labels import labelled
 from conservbench.data.split import MARKS
 
-_KEPT = ("temperature", "split", "trajectory")
+_KEPT = ("temperature", "split", "trajectory", "description")
 
 
 def read(path: Path) -> list[Atoms]:
     """Labelled structures, with the stress in eV/Å^3 where the file has it.
 
-    Keys ``group``, ``temperature``, ``split`` and ``trajectory`` of ``info`` are kept.
+    Keys ``group``, ``description``, ``temperature``, ``split`` and ``trajectory`` of ``info`` are kept.
 
     Raises:
         ValueError: the file is cut off or damaged, or a frame is not as the format has it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -40,13 +41,13 @@ def measure_labels(model: Model, scheme: Scheme, settings: Settings, report: Rep
     if model.labelled:
         raise UnsupportedError("the model ties atoms to their sites: it has no forces for frames of other systems")
     channel = scheme.mean_channel
+    # a result names no folder
+    name = Path(settings.labels).name
     frames = load_frames(find_data_set(settings.labels), "test")
     texts = [_text(atoms) for atoms in frames]
     groups = [settings.group_of(text) for text in texts]
     if empty := [name for name, _ in settings.groups if name not in groups]:
-        raise ValueError(
-            f"no test frame of {settings.labels} is of group {empty[0]!r}; frames are such as {texts[0]!r}"
-        )
+        raise ValueError(f"no test frame of {name} is of group {empty[0]!r}; frames are such as {texts[0]!r}")
     numbers = sorted({int(number) for atoms in frames for number in atoms.numbers})
     energies: list[float] = []
     forces, wanted = [], []
@@ -56,7 +57,7 @@ def measure_labels(model: Model, scheme: Scheme, settings: Settings, report: Rep
         said = model.evaluate(frame.state, forces=(channel,))
         pulls = said.forces[channel].detach()
         if pulls.shape != frame.forces.shape or not bool(torch.isfinite(pulls).all()):
-            raise InvalidPredictionError(f"frame {index} of {settings.labels}: forces are not finite, or too few")
+            raise InvalidPredictionError(f"frame {index} of {name}: forces are not finite, or too few")
         if said.energy is not None:
             energies.append(float(said.energy.detach()))
         forces.append((pulls - pulls.mean(0) if channel == "direct" else pulls).cpu().double().numpy())
@@ -84,7 +85,7 @@ def measure_labels(model: Model, scheme: Scheme, settings: Settings, report: Rep
                 "label_element", [chemical_symbols[number] for number in numbers], "1", "element"
             )
         },
-        attrs={"labels": settings.labels},
+        attrs={"labels": name},
     )
     if energies:
         data["energy"] = _variable("frame", energies, "eV", "energy of the model")
