@@ -77,7 +77,16 @@ def remarks(
         return []
     first = list(dict.fromkeys(shown(said) for cell in cells for said in _holes(cell)))
     others = [*_of_card(card, artifact), *_of_origins(card, cells, published)]
-    return [*first, *_counted(others)]
+    return [*first, *_dropped(card, cells, published), *_counted(others)]
+
+
+def _dropped(card: ModelCard, cells: Sequence[ScoredCell], published: Sequence[ScoredCell]) -> list[str]:
+    """Protocols that judge the published version and are not in the new one, which would lose its verdict."""
+    before = {str(cell.protocol["name"]) for cell in published if cell.model["name"] == card.name}
+    lost = sorted(before - {str(cell.protocol["name"]) for cell in cells})
+    # with the digest of its card unchanged, what is published is kept
+    same = any(cell.model["name"] == card.name and cell.model.get("digest") == card.digest for cell in published)
+    return [f"entry: what is published of the model by {', '.join(lost)} would go"] if lost and not same else []
 
 
 def _counted(sentences: Iterable[str]) -> list[str]:

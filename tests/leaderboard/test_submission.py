@@ -690,6 +690,15 @@ def test_what_may_hide_something_is_remarked(artifact):
     assert "entry: nve / si-64: it does not say by which commit it was measured" in remarked(CARD, entry)
 
 
+def test_a_new_version_that_would_take_its_verdict_along_is_remarked():
+    published = cells_of(SOUND, "here")
+    some = {**SOUND, "cells": [each for each in SOUND["cells"] if each["protocol"] not in ("nve", "relax")]}
+    # what is published of the same card is kept
+    assert not any("would go" in each for each in remarked(CARD, some, None, published))
+    older = [replace(each, model={**each.model, "digest": "older"}) for each in published]
+    assert "entry: what is published of the model by nve, relax would go" in remarked(CARD, some, None, older)
+
+
 def test_a_borrowed_boot_is_remarked():
     entry = forged(lambda d, c, s: c["provenance"].update(boot="0123456789abcdef"))
     mine = cells_of(entry, "here")
