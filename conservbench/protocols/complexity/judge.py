@@ -241,12 +241,12 @@ def _summed(values: NDArray[np.float64], data: xr.Dataset, own: NDArray[np.bool_
 
 
 def _root(squares: NDArray[np.float64], counts: NDArray[np.float64]) -> Interval:
-    """Root of a mean square; one that the jackknife puts below zero is zero."""
+    """Root of a mean square; an end that the jackknife puts below zero is zero, one that is open stays so."""
     return ratio_interval(squares, counts).map(_to_root)
 
 
 def _to_root(square: float) -> float:
-    return math.sqrt(max(square, 0.0))
+    return square if math.isinf(square) else math.sqrt(max(square, 0.0))
 
 
 def _none(metrics: tuple[str, ...], reason: str) -> list[Finding]:
