@@ -6,10 +6,10 @@ Fisher's transform of the coefficient, which is not taken below that of normal t
 ranks: Bonett and Wright, Psychometrika 65, 23, 2000), for a ladder in perfect order has no spread of its own; Student's
 t makes the ends. Noise of what was measured takes a correlation towards zero: the ends are taken out again, over the
 root of the share of the spread that is not noise (Spearman, Am. J. Psychol. 15, 72, 1904). Errors on labels are of the
-same frames for all models, which share their noise: it has no part. For 5 to 12 models and normal errors whose
-correlation is 0 to 0.95, with noise up to the size of the spread, simulated intervals of Spearman's and Pearson's cover
-it in 97 to 100 %: they are rather too wide than too narrow. Of ten models whose correlation is 0.99, Kendall's cover it
-in 88 %.
+same frames for all models, which share their noise: it has no part. A model whose value is less sure than the values of
+all are apart has no place among them, and is left out. For 5 to 12 models and normal errors whose correlation is 0 to
+0.95, with noise up to the size of the spread, simulated intervals of Spearman's and Pearson's cover it in 97 to 100 %:
+they are rather too wide than too narrow. Of ten models whose correlation is 0.99, Kendall's cover it in 88 %.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ DRAWS: Final = 2000
 WORDS: Final = (
     "Correlation of errors on labels with errors of properties, and with the cost, over four models or more that have "
     "both, classical potentials among them. 1: a better fit is always a better property; 0: it says nothing; an "
-    "interval that holds 0 leaves it open. A model that exploded or failed has no value, and is counted as lost. "
-    "Lattice and elastic constants of models with direct forces are those of the energy beside them."
+    "interval that holds 0 leaves it open. A model that exploded or failed has no value, and is counted as lost; one "
+    "whose value is less sure than the values of all are apart is left out as too noisy. Lattice and elastic constants "
+    "of models with direct forces are those of the energy beside them."
 )
 """What a table of coefficients says, for people."""
 
@@ -100,6 +101,7 @@ class Correlation:
         forces: by which they are run.
         points: the models.
         lost: models without a value of the property, as it exploded or failed.
+        vague: models of the points that are left out, see :func:`placed`.
         spearman: None for fewer than :data:`LEAST` models, or values that do not vary.
         kendall: likewise, and for one model more: its transform has no standard error of four.
         pearson: as Spearman's.
@@ -108,6 +110,7 @@ class Correlation:
     forces: Forces
     points: tuple[Point, ...]
     lost: tuple[str, ...]
+    vague: tuple[str, ...]
     spearman: Interval | None
     kendall: Interval | None
     pearson: Interval | None
@@ -124,8 +127,11 @@ class Correlation:
 
     @property
     def count(self) -> str:
-        """How many models it is of, such as ``7 (1 lost)``."""
-        return f"{len(self.points)} ({len(self.lost)} lost)" if self.lost else str(len(self.points))
+        """How many models it is of, such as ``7 (1 lost, 1 too noisy)``."""
+        kinds = ((self.lost, "lost"), (self.vague, "too noisy"))
+        others = [f"{len(names)} {word}" for names, word in kinds if names]
+        n = str(len(self.points) - len(self.vague))
+        return f"{n} ({', '.join(others)})" if others else n
 
 
 @dataclass(frozen=True)
@@ -239,8 +245,27 @@ def _kind(
         points.append(Point(name, kind, cell.is_control, fit, _interval(score), other.better == "zero"))
     if not points and not lost:
         return None
-    three = _three(points) if len(points) >= LEAST else (None, None, None)
-    return Correlation(kind, tuple(points), tuple(lost), *three)
+    if len(points) < LEAST:
+        return Correlation(kind, tuple(points), tuple(lost), (), None, None, None)
+    kept = placed(points)
+    vague = tuple(each.model for each in points if each not in kept)
+    return Correlation(kind, tuple(points), tuple(lost), vague, *_three(kept))
+
+
+def placed(points: Sequence[Point]) -> Sequence[Point]:
+    """The models whose noise is below the standard deviation of the values of all of them, the noisiest left out first.
+
+    All models where fewer than :data:`LEAST` have: then noise leaves nothing to be said, which the interval tells.
+    """
+    kept = list(points)
+    while True:
+        noise = _spread([each.measured for each in kept])
+        worst = int(np.argmax(noise))
+        if noise[worst] <= np.std([each.other.value for each in kept], ddof=1):
+            return kept
+        if len(kept) == LEAST:
+            return points
+        kept.pop(worst)
 
 
 def _three(points: Sequence[Point]) -> tuple[Interval | None, Interval | None, Interval | None]:

@@ -51,7 +51,9 @@ def ladder_figure(ladder: Ladder) -> Figure:
 
 
 def _row(ladder: Ladder, kind: Correlation) -> Row:
-    count = Field(kind.count, float(len(kind.points)), note=", ".join(kind.lost))
+    kinds = ((kind.lost, "lost"), (kind.vague, "too noisy"))
+    note = "; ".join(f"{word}: {', '.join(names)}" for names, word in kinds if names)
+    count = Field(kind.count, float(len(kind.points) - len(kind.vague)), note=note)
     return Row((ladder.of, plain(ladder.fit.label), kind.forces), (count, *map(_field, kind.coefficients)))
 
 

@@ -202,6 +202,53 @@ def test_intervals_cover_at_the_rate_they_claim(monkeypatch, rho):
     assert (covered >= 136).all()
 
 
+def test_a_model_that_is_too_noisy_is_left_out_and_told(make):
+    cells = []
+    for rung in range(8):
+        half = 30.0 if rung == 3 else 0.01
+        cells += make(f"m{rung}", {"force_error": 10.0 + rung, "rdf_error": 2.0 + rung}, half=half)
+    (ladder,) = ladders(cells)
+    (kind,) = ladder.kinds
+    assert kind.vague == ("m3",)
+    assert kind.count == "7 (1 too noisy)"
+    assert kind.spearman.n == 7
+    assert kind.spearman.low > 0.0
+    # it is drawn all the same
+    assert len(kind.points) == 8
+    # where noise is all there is, nothing is left out, and nothing said
+    vague = [
+        cell for rung in range(8) for cell in make(f"m{rung}", {"force_error": rung, "rdf_error": rung}, half=30.0)
+    ]
+    (kind,) = ladders(vague)[0].kinds
+    assert (kind.vague, kind.spearman.low, kind.spearman.high) == ((), -1.0, 1.0)
+
+
+def test_intervals_cover_where_models_are_of_unlike_noise(monkeypatch):
+    """150 ladders of 8 models, noise of 0.05 to 5 spreads: fewer than 136 at a true 95 % has a chance below 1 %."""
+    monkeypatch.setattr(correlation, "DRAWS", 200)
+    rng = np.random.default_rng(7)
+    rho, n = 0.8, 8
+    covered, left = 0, 0
+    for _ in range(150):
+        z = rng.standard_normal((2, n))
+        x, y = z[0], rho * z[0] + math.sqrt(1 - rho**2) * z[1]
+        noise = np.exp(rng.uniform(math.log(0.05), math.log(5.0), n))
+        half = noise * stats.t.ppf(0.975, 7)
+        seen = y + noise * rng.standard_normal(n)
+        points = [
+            correlation.Point(
+                "m", "direct", False, correlation.Interval(a, a, a, 1), correlation.Interval(b, b - h, b + h, 8)
+            )
+            for a, b, h in zip(x, seen, half, strict=True)
+        ]
+        kept = correlation.placed(points)
+        left += n - len(kept)
+        found = correlation._three(kept)[2]
+        covered += found.low <= rho <= found.high
+    assert left > 150
+    assert covered >= 136
+
+
 def test_page_and_report_say_it(make):
     cells = []
     for rung in range(5):
