@@ -166,7 +166,7 @@ def value_of(score: Score, metric: Metric | None) -> str:
 
 def _sheet(cells: Sequence[ScoredCell]) -> Sheet:
     card = cells[0].protocol
-    columns, told = _columns(without_idle_columns(cells)), _columns(cells)
+    columns, told = columns_of(without_idle_columns(cells)), columns_of(cells)
     rows: dict[str, list[Row]] = {}
     # system to note to the models it is about
     notes: dict[str, dict[str, list[str]]] = {}
@@ -194,7 +194,7 @@ def _named(models: Sequence[str], rows: Sequence[Row]) -> str:
     return "all" if 1 < len(models) == len(rows) else ", ".join(models)
 
 
-def _columns(cells: Sequence[ScoredCell]) -> tuple[Metric, ...]:
+def columns_of(cells: Sequence[ScoredCell]) -> tuple[Metric, ...]:
     """Headline metrics, in the order of the judge: the cell with most findings gives it."""
     fullest = max(cells, key=lambda cell: sum(score.value is not None for score in cell.scores))
     order = {score.metric: place for place, score in enumerate(fullest.scores)}

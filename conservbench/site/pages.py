@@ -11,7 +11,7 @@ from conservbench.leaderboard.chemistry import by_chemistry
 from conservbench.leaderboard.correlation import WORDS, ladders
 from conservbench.leaderboard.coverage import Coverage, coverage, coverage_of_run
 from conservbench.leaderboard.pareto import fronts
-from conservbench.leaderboard.sheet import LEGEND, label_of, limits_of, plain
+from conservbench.leaderboard.sheet import LEGEND, columns_of, label_of, limits_of, plain
 from conservbench.leaderboard.twins import twins
 from conservbench.site.command import Installed, installed
 from conservbench.site.figures import SLOTS, Figure, figure_of, in_json, overlaid
@@ -27,7 +27,7 @@ from conservbench.site.standing import (
     rank_table,
     standings,
 )
-from conservbench.site.views import CellView, Field, field_of, groups, headlines, table_of, title_of, view_of
+from conservbench.site.views import CellView, Field, field_of, groups, table_of, title_of, view_of
 
 if TYPE_CHECKING:
     from conservbench.plot import Plot
@@ -267,7 +267,7 @@ def _side_by_side(cells: Sequence[ScoredCell], net: Sequence[str]) -> Side:
     models = tuple(name for name in net if any(model == name for model, _ in found))
     rows = []
     for system in dict.fromkeys(cell.system for cell in cells):
-        for metric in headlines(cells):
+        for metric in columns_of(cells):
             fields = []
             for model in models:
                 cell = found.get((model, system))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 from conservbench.leaderboard.coverage import Coverage
 from conservbench.leaderboard.number import spelled
 from conservbench.leaderboard.ranking import rankable, ranks
-from conservbench.leaderboard.sheet import label_of, limits_of, plain, value_of
+from conservbench.leaderboard.sheet import columns_of, label_of, limits_of, plain, value_of
 from conservbench.leaderboard.twins import gate_in, is_lost, scheme_of
 from conservbench.leaderboard.verdict import verdict
 from conservbench.outcome import Outcome
 from conservbench.site.figures import Figure
 from conservbench.site.scatter import Sign, scatter
-from conservbench.site.views import Field, headlines
+from conservbench.site.views import Field
 
 if TYPE_CHECKING:
     from conservbench.leaderboard.pareto import Front, Point
@@ -105,7 +105,7 @@ def rank_table(cells: Sequence[ScoredCell], title: str) -> RankTable | None:
     """Ranks in the headline metrics of one group of cells; None where nothing is ranked."""
     columns: list[str] = []
     found: list[Mapping[str, Field]] = []
-    for metric in rankable(headlines(cells)):
+    for metric in rankable(columns_of(cells)):
         if ranked := ranks(cells, metric.key):
             columns.append(plain(metric.label))
             found.append({each.model: Field(each.text, each.best + each.high / 1000.0) for each in ranked})

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from conservbench.leaderboard.machine import machine_name, machine_of
-from conservbench.leaderboard.sheet import MARKS, label_of, limits_of, plain, value_of
+from conservbench.leaderboard.sheet import (
+    MARKS,
+    columns_of,
+    comparable,
+    label_of,
+    limits_of,
+    plain,
+    value_of,
+    without_idle_columns,
+)
 from conservbench.outcome import Outcome
 from conservbench.site.command import Installed, command_of, origin_of
 
@@ -110,13 +119,13 @@ class CellView:
 
 
 def groups(cells: Iterable[ScoredCell]) -> list[tuple[ScoredCell, ...]]:
-    """Cells that may share a table, in its order: of one protocol, version, card and tier, times of one machine."""
-    found: dict[tuple[str, int, str, str, tuple[str, ...]], list[ScoredCell]] = {}
-    for cell in cells:
-        card = cell.protocol
-        key = (card["name"], card["version"], card.get("digest", ""), cell.tier, machine_of(cell))
-        found.setdefault(key, []).append(cell)
-    return [tuple(_ordered(found[key])) for key in sorted(found)]
+    """Cells that may share a table, in its order; tables by protocol, version, card, tier and machine."""
+
+    def place(group: Sequence[ScoredCell]) -> tuple[object, ...]:
+        card = group[0].protocol
+        return card["name"], card["version"], card.get("digest", ""), group[0].tier, machine_of(group[0])
+
+    return [tuple(_ordered(group)) for group in sorted(comparable(cells), key=place)]
 
 
 def _ordered(cells: Sequence[ScoredCell]) -> list[ScoredCell]:
@@ -126,9 +135,9 @@ def _ordered(cells: Sequence[ScoredCell]) -> list[ScoredCell]:
 
 
 def table_of(cells: Sequence[ScoredCell], here: Installed) -> Table:
-    """The headline metrics of the cells of one group, a row for each."""
+    """The headline metrics of the cells of one group that mean something there, a row for each."""
     card = cells[0].protocol
-    columns = headlines(cells)
+    columns = columns_of(without_idle_columns(cells))
     measured = sum(cell.outcome not in _NOT_MEASURED for cell in cells)
     tier = cells[0].tier
     return Table(
@@ -161,13 +170,6 @@ def view_of(cell: ScoredCell, here: Installed) -> CellView:
         command=command_of(cell, here),
         origin=origin_of(cell.provenance),
     )
-
-
-def headlines(cells: Sequence[ScoredCell]) -> tuple[Metric, ...]:
-    """Headline metrics in the order of the judge, which the cell with most findings gives."""
-    fullest = max(cells, key=lambda cell: sum(score.value is not None for score in cell.scores))
-    order = {score.metric: place for place, score in enumerate(fullest.scores)}
-    return tuple(sorted(fullest.headlines, key=lambda metric: order.get(metric.key, len(order))))
 
 
 _NOT_MEASURED: Final = {Outcome.FAILED, Outcome.UNSUPPORTED, Outcome.OUT_OF_MEMORY}
