@@ -36,7 +36,6 @@ from conservbench.data.catalogue import beside, find_data_set
 from conservbench.elements import SYMBOLS
 from conservbench.hint import did_you_mean
 from conservbench.outcome import Outcome
-from conservbench.protocols.base import names_of_data
 from conservbench.systems.catalogue import asked_about, concerns, fits, system_names, system_table
 from conservbench.workers import News, WorkersError, run_in_workers
 
@@ -102,6 +101,8 @@ class Cell:
         Raises:
             CardError: the card's settings do not fit.
         """
+        from conservbench.protocols.base import names_of_data
+
         kind = plugins.protocol_module(self.protocol.plugin, "settings").Settings
         table = self.protocol.settings(self.tier, self.system)
         # a protocol without random numbers has no seed
@@ -180,6 +181,7 @@ def plan(
         ValueError: a name, a card, a plugin or a checkpoint is not there or not as it must be, or a model or a
             protocol asked for by name has nothing to be run with.
     """
+    from conservbench.protocols.base import names_of_data
     from conservbench.systems import find_system
 
     model_cards = _once(find_model(name) for name in _unfolded(models) or list_models())

@@ -110,18 +110,18 @@ def test_python_interface(capsys, tmp_path):
 
 
 def test_factory_in_the_working_folder():
-    Path("springs.py").write_text(
+    Path("coils.py").write_text(
         "from ase.calculators.lj import LennardJones\n\n\ndef make():\n    return LennardJones(rc=4.0)\n"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ticks.measure.measure", lambda model, *rest: xr.Dataset(attrs={"made": type(model).__name__}))
-        said = run(words=["-m", "ase:springs:make"])
+        said = run(words=["-m", "ase:coils:make"])
     assert said.exit_code == 0, said.stderr
     tree = conservbench.open_results("out")
-    assert tree["ticks/si-64/ase:springs:make"].attrs["made"] == "ASEModel"
-    said = run(words=["-m", "ase:springs:makes"])
+    assert tree["ticks/si-64/ase:coils:make"].attrs["made"] == "ASEModel"
+    said = run(words=["-m", "ase:coils:makes"])
     assert said.exit_code == 4
-    assert "springs has no 'makes'" in said.stderr
+    assert "coils has no 'makes'" in said.stderr
 
 
 def test_a_run_leaves_a_report():
