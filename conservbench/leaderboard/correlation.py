@@ -121,6 +121,11 @@ class Correlation:
         return self.spearman, self.kendall, self.pearson
 
     @property
+    def left_out(self) -> dict[str, tuple[str, ...]]:
+        """Why to the models that no coefficient is of, where there are any."""
+        return {why: models for why, models in (("lost", self.lost), ("too noisy", self.vague)) if models}
+
+    @property
     def tells(self) -> bool:
         """Whether there is something to say: a coefficient, or models that were lost."""
         return self.spearman is not None or bool(self.lost)
@@ -128,8 +133,7 @@ class Correlation:
     @property
     def count(self) -> str:
         """How many models it is of, such as ``7 (1 lost, 1 too noisy)``."""
-        kinds = ((self.lost, "lost"), (self.vague, "too noisy"))
-        others = [f"{len(names)} {word}" for names, word in kinds if names]
+        others = [f"{len(models)} {why}" for why, models in self.left_out.items()]
         n = str(len(self.points) - len(self.vague))
         return f"{n} ({', '.join(others)})" if others else n
 

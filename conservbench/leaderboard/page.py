@@ -24,10 +24,9 @@ from conservbench.leaderboard.sheet import (
     label_of,
     limits_of,
     plain,
-    sheets,
+    sheet_of,
     tally,
     value_of,
-    without_idle_columns,
 )
 from conservbench.leaderboard.twins import TwinRow, TwinTable, gate_in, is_lost, scheme_of, twins
 from conservbench.leaderboard.verdict import Verdict, verdict
@@ -298,7 +297,7 @@ def _protocol(cells: Sequence[ScoredCell]) -> list[str]:
     systems: dict[str, list[ScoredCell]] = {}
     for cell in cells:
         systems.setdefault(cell.system, []).append(cell)
-    (whole,) = sheets(cells)
+    whole = sheet_of(cells)
     lines = [f"## {escaped(whole.title)}", "", escaped(whole.question), ""]
     for system, own in systems.items():
         lines += [f"### {escaped(system)}", "", *_system(own)]
@@ -311,7 +310,7 @@ def _system(cells: Sequence[ScoredCell]) -> list[str]:
     """The table of one system and what a reader must know of it."""
     if all(cell.outcome is Outcome.UNSUPPORTED for cell in cells):
         return _unsupported(cells)
-    (sheet,) = sheets(without_idle_columns(cells))
+    sheet = sheet_of(cells)
     ((system, rows),) = sheet.systems.items()
     lines: list[str] = []
     for places in _parts(len(sheet.headings)):

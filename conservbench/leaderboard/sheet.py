@@ -89,11 +89,8 @@ class Sheet:
 
 
 def sheets(cells: Iterable[ScoredCell]) -> list[Sheet]:
-    """One sheet for each protocol, version, card and tier: what is not comparable does not share a table.
-
-    A column that means nothing for any row is left out; why it does stays in the notes.
-    """
-    return [_sheet(group) for group in comparable(cells)]
+    """One sheet for each protocol, version, card and tier: what is not comparable does not share a table."""
+    return [sheet_of(group) for group in comparable(cells)]
 
 
 def comparable(cells: Iterable[ScoredCell]) -> list[list[ScoredCell]]:
@@ -164,7 +161,11 @@ def value_of(score: Score, metric: Metric | None) -> str:
     return text if score.outcome is Outcome.COMPLETED else f"{text} {CAVEAT}"
 
 
-def _sheet(cells: Sequence[ScoredCell]) -> Sheet:
+def sheet_of(cells: Sequence[ScoredCell]) -> Sheet:
+    """The sheet of cells that are comparable, see :func:`comparable`.
+
+    A column that means nothing for any row is left out; why it does stays in the notes.
+    """
     card = cells[0].protocol
     columns, told = columns_of(without_idle_columns(cells)), columns_of(cells)
     rows: dict[str, list[Row]] = {}

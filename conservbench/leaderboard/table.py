@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from conservbench.leaderboard.correlation import WORDS
 from conservbench.leaderboard.correlation_table import HEADINGS, NAMES, TITLE, correlation_rows
-from conservbench.leaderboard.sheet import LEGEND, Entry, Sheet, comparable, sheets
+from conservbench.leaderboard.sheet import LEGEND, Entry, Sheet, comparable, sheet_of, sheets
 from conservbench.leaderboard.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def rich_tables(cells: Iterable[ScoredCell]) -> RenderableType:
 
     every = list(cells)
     drawn: list[RenderableType] = []
-    for sheet, group in zip(sheets(every), comparable(every), strict=True):
+    for group in comparable(every):
+        sheet = sheet_of(group)
         drawn += [Text(sheet.title, style="bold"), Text(sheet.question, style="italic"), _Fitted(sheet)]
         for system, notes in sheet.notes.items():
             drawn += [Padding(Text(f"{system}, {note}", style="dim"), (0, 0, 0, 2)) for note in notes]

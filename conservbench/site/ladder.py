@@ -51,8 +51,7 @@ def ladder_figure(ladder: Ladder) -> Figure:
 
 
 def _row(ladder: Ladder, kind: Correlation) -> Row:
-    kinds = ((kind.lost, "lost"), (kind.vague, "too noisy"))
-    note = "; ".join(f"{word}: {', '.join(names)}" for names, word in kinds if names)
+    note = "; ".join(f"{why}: {', '.join(models)}" for why, models in kind.left_out.items())
     count = Field(kind.count, float(len(kind.points) - len(kind.vague)), note=note)
     return Row((ladder.of, plain(ladder.fit.label), kind.forces), (count, *map(_field, kind.coefficients)))
 

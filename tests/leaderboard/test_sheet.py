@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from conservbench.leaderboard.sheet import comparable, limits_of, plain, sheets, without_idle_columns
+from conservbench.leaderboard.sheet import comparable, limits_of, plain, sheets
 from conservbench.outcome import Outcome
 
 
@@ -111,8 +111,8 @@ def test_columns_that_mean_nothing_on_a_system_are_left_out(make_cell):
     unsupported = [replace(idle.scores[0], value=None, low=None, high=None, outcome=Outcome.UNSUPPORTED, gate=None)]
     both = {key: replace(metric, headline=True) for key, metric in idle.metrics.items()}
     idle = replace(idle, metrics=both, scores=(*unsupported, idle.scores[1]))
-    (sheet,) = sheets(without_idle_columns([idle]))
+    (sheet,) = sheets([idle])
     assert sheet.headings == ("order in dt", "gates")
     # it means something for another one
-    (sheet,) = sheets(without_idle_columns([idle, replace(make_cell("other"), metrics=both)]))
+    (sheet,) = sheets([idle, replace(make_cell("other"), metrics=both)])
     assert sheet.headings == ("energy drift [meV/atom/ps]", "order in dt", "gates")
