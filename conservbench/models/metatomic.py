@@ -333,6 +333,9 @@ def load(card: ModelCard, system: System, *, device: str = "cpu", dtype: str | N
         exported = exported.to(device) if wanted == capabilities.dtype else exported.to(device, getattr(torch, wanted))
         return MetatomicModel(exported, variant=options.variant)
     except ImportError as error:
-        raise CardError(f"{card.path}: loader 'metatomic' needs metatomic: install conservbench[metatomic]") from error
+        # its libraries are compiled for some versions of torch, and refuse others so
+        raise CardError(
+            f"{card.path}: loader 'metatomic' cannot import metatomic beside torch {torch.__version__}: {error}"
+        ) from error
     except ValueError as error:
         raise CardError(f"{card.path}: {error}") from error

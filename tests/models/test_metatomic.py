@@ -12,12 +12,8 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
-from scipy.stats import ttest_rel
-
-metatomic_torch = pytest.importorskip("metatomic.torch", reason="metatomic is not installed (extra: metatomic)")
-
-from metatensor.torch import Labels, TensorBlock, TensorMap  # noqa: E402
-from metatomic.torch import (  # noqa: E402
+from metatensor.torch import Labels, TensorBlock, TensorMap
+from metatomic.torch import (
     AtomisticModel,
     ModelCapabilities,
     ModelMetadata,
@@ -25,16 +21,17 @@ from metatomic.torch import (  # noqa: E402
     NeighborListOptions,
     System,
 )
+from scipy.stats import ttest_rel
 
-from conservbench.cards import CardError, find_model  # noqa: E402
-from conservbench.models.base import InvalidPredictionError, UnsupportedError  # noqa: E402
-from conservbench.models.load import load_model  # noqa: E402
-from conservbench.models.metatomic import MetatomicModel, Outputs, find_outputs, read_exported  # noqa: E402
-from conservbench.observables.jacobian import difference_products, probe_terms, products, rademacher  # noqa: E402
-from conservbench.observables.symmetry import deviation, rms, rotated  # noqa: E402
-from conservbench.state import from_atoms, select  # noqa: E402
-from conservbench.systems import find_system  # noqa: E402
-from conservbench.testing import check_model  # noqa: E402
+from conservbench.cards import CardError, find_model
+from conservbench.models.base import InvalidPredictionError, UnsupportedError
+from conservbench.models.load import load_model
+from conservbench.models.metatomic import MetatomicModel, Outputs, find_outputs, read_exported
+from conservbench.observables.jacobian import difference_products, probe_terms, products, rademacher
+from conservbench.observables.symmetry import deviation, rms, rotated
+from conservbench.state import from_atoms, select
+from conservbench.systems import find_system
+from conservbench.testing import check_model
 
 KJ_PER_MOL = 0.010364269656262175
 """eV, CODATA 2018."""
@@ -485,11 +482,11 @@ def test_a_device_that_the_model_does_not_name_is_refused(tmp_path):
         load_model(card, find_system("si-64"), device="cuda")
 
 
-def test_without_metatomic_the_extra_is_named(tmp_path, monkeypatch):
+def test_a_metatomic_that_cannot_be_imported_is_told(tmp_path, monkeypatch):
     path = export(tmp_path / "pairs.pt")
     card = find_model(write_card(tmp_path / "pairs.toml", path))
     monkeypatch.setitem(sys.modules, "metatomic.torch", None)
-    with pytest.raises(CardError, match=r"install conservbench\[metatomic\]"):
+    with pytest.raises(CardError, match=r"cannot import metatomic beside torch 2\."):
         load_model(card, find_system("si-64"))
 
 
