@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,7 +104,9 @@ def _kept(path: Path, own: Sequence[ScoredCell]) -> list[ScoredCell]:
             kept += _readable(part, str(path))
     except (KeyError, TypeError, AttributeError):
         return []
-    return [cell for cell in kept if cell.model.get("digest") == own[0].model.get("digest")]
+    # its passport may have changed: an entry has one card, that of what was measured last
+    card = own[0].model
+    return [replace(cell, model=card) for cell in kept if cell.model.get("digest") == card.get("digest")]
 
 
 def _readable(document: Mapping[str, Any], where: str) -> list[ScoredCell]:

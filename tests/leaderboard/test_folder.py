@@ -65,6 +65,16 @@ def test_protocols_that_were_not_measured_now_are_kept(cell, tmp_path):
     assert kept["nve"].scores[0].value == 1.0
 
 
+def test_what_is_kept_has_the_passport_of_what_was_measured_last(cell, tmp_path):
+    publish([cell("a", protocol="audit", model={"notes": "old", "digest": "d"})], tmp_path)
+    publish([cell("a", model={"notes": "new", "elements": ["Si"], "digest": "d"})], tmp_path)
+    kept = read_entries(tmp_path / "entries" / "a.json")
+    assert [(each.protocol["name"], each.model["notes"], each.model["elements"]) for each in kept] == [
+        ("audit", "new", ["Si"]),
+        ("nve", "new", ["Si"]),
+    ]
+
+
 def test_a_protocol_measured_now_is_replaced_whole(cell, tmp_path):
     publish([cell("a"), cell("a", system="si-liquid-64")], tmp_path)
     publish([cell("a", (1.0, 0.2))], tmp_path)
