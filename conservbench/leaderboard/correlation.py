@@ -249,6 +249,8 @@ def _kind(
         points.append(Point(name, kind, cell.is_control, fit, _interval(score), other.better == "zero"))
     if not points and not lost:
         return None
+    # models are drawn by their place: the interval must not depend on who lists the cells, and how
+    points.sort(key=lambda point: (point.control, point.model))
     if len(points) < LEAST:
         return Correlation(kind, tuple(points), tuple(lost), (), None, None, None)
     kept = placed(points)

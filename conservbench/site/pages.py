@@ -225,7 +225,8 @@ def _rungs(cells: Sequence[ScoredCell], figures: Figures) -> Rungs:
     found = ladders(cells)
     pictures = tuple(
         figures.add(
-            f"{plain(each.other.label)} against {plain(each.fit.label)}",
+            # pictures of several chemistries stand one below the other
+            ", ".join(filter(None, (f"{plain(each.other.label)} against {plain(each.fit.label)}", each.elements))),
             NOTE,
             ", ".join(filter(None, (plain(each.title), f"{each.tier} tier", each.system, each.elements))),
             ladder_figure(each),

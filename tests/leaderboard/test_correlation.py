@@ -113,6 +113,14 @@ def test_noise_of_the_scores_widens_intervals(make):
     assert width(6.0) > 1.5 * width(0.0)
 
 
+def test_intervals_do_not_depend_on_the_order_of_the_cells(make):
+    others = (1.0, 2.0, 1.5, 3.3, 2.9, 6.0)
+    models = [make(f"m{n}", {"force_error": 10.0 * n, "rdf_error": other}) for n, other in enumerate(others)]
+    (first,) = ladders([cell for cells in models for cell in cells])
+    (second,) = ladders([cell for cells in reversed(models) for cell in cells])
+    assert first == second
+
+
 def test_models_without_a_value_are_named_and_few_models_have_no_coefficient(make):
     values = {"force_error": 1.0, "rdf_error": 1.0}
     cells = [*make("a", values), *make("b", {**values, "force_error": 2.0}), *make("c", values, lost=("rdf_error",))]
