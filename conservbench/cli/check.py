@@ -55,7 +55,7 @@ def check(
     Exit code: 0 no regression, 1 regression, 2 wrong usage or other versions, 4 nothing comparable.
 
     \b
-    Example: conservbench check conservbench-results --against leaderboard/baseline.json
+    Example: conservbench check conservbench-results --against leaderboard/entries
     """
     if as_json and github:
         raise CommandError("--json and --github both print: choose one", USAGE)
